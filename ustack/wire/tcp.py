@@ -1,0 +1,343 @@
+"""TCP header and options (RFC 9293, RFC 7323, RFC 2018; Linux include/uapi/linux/tcp.h, net/tcp.h).
+
+``parse`` answers None for a segment whose data offset cannot be believed; afterwards no access can fail. Options
+are parsed apart and only when somebody wants them: malformed ones end the list, they never condemn the segment.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from librt.strings import BytesWriter, read_i64_be
+from mypy_extensions import i64, mypyc_attr
+
+from ustack.wire.ipv4 import padded
+from ustack.wire.octets import put_u16, put_u32, put_u64, u16, u32
+
+TCP_HLEN: Final = 20
+TCP_MAX_HLEN: Final = 60
+TCP_MAX_OPTIONS: Final = 40
+
+# flags (include/net/tcp.h)
+TCPHDR_FIN: Final = 0x01
+TCPHDR_SYN: Final = 0x02
+TCPHDR_RST: Final = 0x04
+TCPHDR_PSH: Final = 0x08
+TCPHDR_ACK: Final = 0x10
+TCPHDR_URG: Final = 0x20
+TCPHDR_ECE: Final = 0x40
+TCPHDR_CWR: Final = 0x80
+
+# option kinds and their lengths, kind and length bytes included
+TCPOPT_EOL: Final = 0
+TCPOPT_NOP: Final = 1
+TCPOPT_MSS: Final = 2
+TCPOPT_WINDOW: Final = 3
+TCPOPT_SACK_PERM: Final = 4
+TCPOPT_SACK: Final = 5
+TCPOPT_TIMESTAMP: Final = 8
+TCPOPT_MD5SIG: Final = 19
+TCPOPT_AO: Final = 29
+TCPOPT_FASTOPEN: Final = 34
+TCPOLEN_MSS: Final = 4
+TCPOLEN_WINDOW: Final = 3
+TCPOLEN_SACK_PERM: Final = 2
+TCPOLEN_TIMESTAMP: Final = 10
+TCPOLEN_TSTAMP_ALIGNED: Final = 12
+TCPOLEN_SACK_BASE: Final = 2
+TCPOLEN_SACK_BASE_ALIGNED: Final = 4
+TCPOLEN_SACK_PERBLOCK: Final = 8
+
+#: RFC 7323 2.3: "If a Window Scale option is received with a shift.cnt value larger than 14, the TCP SHOULD log the
+#: error but MUST use 14 instead of the specified value."
+TCP_MAX_WSCALE: Final = 14
+NO_WSCALE: Final = -1
+
+#: NOP NOP Timestamps with its length: how nearly every sender lays the option out (RFC 7323 appendix A).
+_ALIGNED_TIMESTAMP: Final = 0x0101080A
+
+
+@mypyc_attr(free_list_len=1, acyclic=True)
+class TcpHeader:
+    """One parsed header. ``options``, ``payload`` and ``end`` are offsets: first option byte, first payload byte (and
+    one past the options), one past the segment.
+    """
+
+    def __init__(
+        self,
+        sport: i64,
+        dport: i64,
+        seq: i64,
+        ack_seq: i64,
+        flags: i64,
+        window: i64,
+        check: i64,
+        urg_ptr: i64,
+        options: i64,
+        payload: i64,
+        end: i64,
+    ) -> None:
+        self.sport: i64 = sport
+        self.dport: i64 = dport
+        self.seq: i64 = seq
+        self.ack_seq: i64 = ack_seq
+        self.flags: i64 = flags
+        self.window: i64 = window
+        self.check: i64 = check
+        self.urg_ptr: i64 = urg_ptr
+        self.options: i64 = options
+        self.payload: i64 = payload
+        self.end: i64 = end
+
+
+@mypyc_attr(free_list_len=1, acyclic=True)
+class TcpOptions:
+    """What the options of one segment say (struct tcp_options_received, as far as it is read from the wire)."""
+
+    def __init__(self) -> None:
+        self.mss: i64 = 0  #: bytes; 0: not given
+        self.wscale: i64 = NO_WSCALE  #: shift, at most 14; -1: not given
+        self.sack_ok: bool = False
+        self.saw_tstamp: bool = False
+        self.tsval: i64 = 0
+        self.tsecr: i64 = 0
+        self.sacks: list[tuple[int, int]] | None = None  #: (first, one past the last) sequence numbers
+
+
+def parse(b: bytes, start: i64, end: i64) -> TcpHeader | None:
+    """The header at ``start``; ``end`` is where the IP payload ends.
+
+    None if shorter than 20 bytes, or a data offset below 20 or beyond ``end`` (tcp_v4_rcv: bad_packet).
+    """
+    if start < 0 or end > len(b) or end - start < TCP_HLEN:
+        return None
+    second = read_i64_be(b, start + 8)
+    payload = start + ((second >> 26) & 0x3C)
+    if payload < start + TCP_HLEN or payload > end:
+        return None
+    first = read_i64_be(b, start)
+    third = u32(b, start + 16)
+    return TcpHeader(
+        (first >> 48) & 0xFFFF,
+        (first >> 32) & 0xFFFF,
+        first & 0xFFFFFFFF,
+        (second >> 32) & 0xFFFFFFFF,
+        (second >> 16) & 0xFF,
+        second & 0xFFFF,
+        third >> 16,
+        third & 0xFFFF,
+        start + TCP_HLEN,
+        payload,
+        end,
+    )
+
+
+def parse_options(b: bytes, start: i64, end: i64) -> TcpOptions:
+    """What the options in ``b[start:end]`` say; never fails: the first malformed one ends the list, what came before
+    it counts, as in tcp_parse_options(). Of an option given twice the last counts.
+    """
+    found = TcpOptions()
+    if start < 0 or end > len(b):
+        return found
+    at = start
+    while at < end:
+        kind = i64(b[at])
+        if kind == TCPOPT_NOP:
+            at += 1
+            continue
+        if kind == TCPOPT_EOL or at + 1 >= end:
+            return found
+        size = i64(b[at + 1])
+        if size < 2 or at + size > end:  # "silly options", "don't parse partial options"
+            return found
+        _take_option(found, b, at, kind, size)
+        at += size
+    return found
+
+
+def _take_option(found: TcpOptions, b: bytes, at: i64, kind: i64, size: i64) -> None:
+    """One option of believable size; a known kind with a wrong size is skipped like an unknown one."""
+    if kind == TCPOPT_TIMESTAMP and size == TCPOLEN_TIMESTAMP:
+        found.saw_tstamp = True
+        found.tsval = u32(b, at + 2)
+        found.tsecr = u32(b, at + 6)
+    elif kind == TCPOPT_SACK:
+        if size >= TCPOLEN_SACK_BASE + TCPOLEN_SACK_PERBLOCK and (size - TCPOLEN_SACK_BASE) & 7 == 0:
+            found.sacks = _sack_blocks(b, at + TCPOLEN_SACK_BASE, at + size)
+    elif kind == TCPOPT_MSS and size == TCPOLEN_MSS:
+        mss = u16(b, at + 2)
+        if mss != 0:
+            found.mss = mss
+    elif kind == TCPOPT_WINDOW and size == TCPOLEN_WINDOW:
+        shift = i64(b[at + 2])
+        found.wscale = TCP_MAX_WSCALE if shift > TCP_MAX_WSCALE else shift
+    elif kind == TCPOPT_SACK_PERM and size == TCPOLEN_SACK_PERM:
+        found.sack_ok = True
+
+
+def _sack_blocks(b: bytes, at: i64, end: i64) -> list[tuple[int, int]]:
+    blocks: list[tuple[int, int]] = []
+    while at < end:
+        blocks.append((u32(b, at), u32(b, at + 4)))
+        at += TCPOLEN_SACK_PERBLOCK
+    return blocks
+
+
+def aligned_timestamp(b: bytes, start: i64) -> bool:
+    """Whether the options at ``start`` begin with NOP NOP Timestamps (tcp_parse_aligned_timestamp()).
+
+    If so tsval is the u32 at ``start + 4`` and tsecr that at ``start + 8``. The caller has seen that the header has
+    at least 12 bytes of options; without that the bytes may be payload.
+    """
+    if start < 0 or start + TCPOLEN_TSTAMP_ALIGNED > len(b):
+        return False
+    return u32(b, start) == _ALIGNED_TIMESTAMP
+
+
+def emit(
+    out: BytesWriter,
+    sport: i64,
+    dport: i64,
+    seq: i64,
+    ack_seq: i64,
+    flags: i64,
+    window: i64,
+    check: i64,
+    urg_ptr: i64,
+    options: bytes,
+) -> None:
+    """Append a header; ``check`` as it shall stand there, ``options`` filled up with TCPOPT_EOL to a multiple of four.
+
+    Raises ValueError if the options exceed 40 bytes: no data offset can say so.
+    """
+    size: i64 = len(options)
+    if size & 3 != 0 or size > TCP_MAX_OPTIONS:
+        options = padded(options)
+        size = len(options)
+    put_u64(out, (sport & 0xFFFF) << 16 | (dport & 0xFFFF), seq)
+    put_u64(out, ack_seq, (TCP_HLEN + size) << 26 | (flags & 0xFF) << 16 | (window & 0xFFFF))
+    put_u32(out, (check & 0xFFFF) << 16 | (urg_ptr & 0xFFFF))
+    if size != 0:
+        out.write(options)
+
+
+def timestamp_option(tsval: i64, tsecr: i64) -> bytes:
+    """The 12 bytes NOP NOP Timestamps of every segment once timestamps are agreed on."""
+    out = BytesWriter()
+    put_u64(out, _ALIGNED_TIMESTAMP, tsval)
+    put_u32(out, tsecr)
+    return out.getvalue()
+
+
+def syn_options(mss: i64, wscale: i64, sack_ok: bool, timestamps: bool, tsval: i64, tsecr: i64) -> bytes:
+    """The options of a SYN or SYN-ACK in Linux's order (tcp_options_write()): MSS, SACK permitted, timestamps, scale.
+
+    ``mss`` 0 and ``wscale`` -1 leave theirs out. Always a multiple of four bytes, at most 20.
+    """
+    out = BytesWriter()
+    if mss != 0:
+        put_u32(out, TCPOPT_MSS << 24 | TCPOLEN_MSS << 16 | (mss & 0xFFFF))
+    if timestamps:
+        # SACK permitted takes the place of the two NOPs before the timestamps
+        put_u16(out, TCPOPT_SACK_PERM << 8 | TCPOLEN_SACK_PERM if sack_ok else TCPOPT_NOP << 8 | TCPOPT_NOP)
+        put_u16(out, TCPOPT_TIMESTAMP << 8 | TCPOLEN_TIMESTAMP)
+        put_u64(out, tsval, tsecr)
+    elif sack_ok:
+        put_u32(out, TCPOPT_NOP << 24 | TCPOPT_NOP << 16 | TCPOPT_SACK_PERM << 8 | TCPOLEN_SACK_PERM)
+    if wscale >= 0:
+        put_u32(out, TCPOPT_NOP << 24 | TCPOPT_WINDOW << 16 | TCPOLEN_WINDOW << 8 | (wscale & 0xFF))
+    return out.getvalue()
+
+
+def sack_option(blocks: list[tuple[int, int]]) -> bytes:
+    """NOP NOP SACK with ``blocks``; b"" if there are none. Four fit into a header, three beside timestamps."""
+    if not blocks:
+        return b""
+    out = BytesWriter()
+    size: i64 = TCPOLEN_SACK_BASE + TCPOLEN_SACK_PERBLOCK * len(blocks)
+    put_u32(out, TCPOPT_NOP << 24 | TCPOPT_NOP << 16 | TCPOPT_SACK << 8 | size)
+    for first, beyond in blocks:
+        put_u64(out, first, beyond)
+    return out.getvalue()
+
+
+#: tcpdump's letters, in tcpdump's order.
+_LETTERS: Final = (
+    (TCPHDR_FIN, "F"),
+    (TCPHDR_SYN, "S"),
+    (TCPHDR_RST, "R"),
+    (TCPHDR_PSH, "P"),
+    (TCPHDR_ACK, "."),
+    (TCPHDR_URG, "U"),
+    (TCPHDR_ECE, "E"),
+    (TCPHDR_CWR, "W"),
+)
+
+
+def flags_to_str(flags: i64) -> str:
+    """``S.`` for SYN and ACK; ``none`` for none."""
+    letters = ""
+    for bit, letter in _LETTERS:
+        if flags & bit:
+            letters += letter
+    return letters or "none"
+
+
+def describe(header: TcpHeader, b: bytes = b"") -> str:
+    """``33000 > 80: Flags [S], seq 1, win 64240, options [mss 1460,sackOK], length 0``
+
+    The options are told only if ``b`` is given, the buffer that the header was parsed from.
+    """
+    length = header.end - header.payload
+    parts = [f"{header.sport} > {header.dport}: Flags [{flags_to_str(header.flags)}]"]
+    if length > 0:
+        parts.append(f"seq {header.seq}:{(header.seq + length) & 0xFFFFFFFF}")
+    elif header.flags & (TCPHDR_SYN | TCPHDR_FIN | TCPHDR_RST):
+        parts.append(f"seq {header.seq}")
+    if header.flags & TCPHDR_ACK:
+        parts.append(f"ack {header.ack_seq}")
+    parts.append(f"win {header.window}")
+    if header.flags & TCPHDR_URG:
+        parts.append(f"urg {header.urg_ptr}")
+    if b and header.payload > header.options:
+        parts.append(f"options [{options_to_str(b, header.options, header.payload)}]")
+    parts.append(f"length {length}")
+    return ", ".join(parts)
+
+
+def options_to_str(b: bytes, start: i64, end: i64) -> str:
+    """``mss 1460,sackOK,TS val 1 ecr 0,nop,wscale 7``; ends with ``[bad opt]`` at the first malformed one."""
+    texts: list[str] = []
+    at = start
+    while at < end:
+        kind = i64(b[at])
+        if kind <= TCPOPT_NOP:
+            texts.append("nop" if kind == TCPOPT_NOP else "eol")
+            at += 1
+            if kind == TCPOPT_EOL:
+                break
+            continue
+        size = i64(b[at + 1]) if at + 1 < end else 0
+        if size < 2 or at + size > end:
+            texts.append("[bad opt]")
+            break
+        texts.append(_option_to_str(b[at : at + size], kind))
+        at += size
+    return ",".join(texts)
+
+
+def _option_to_str(option: bytes, kind: i64) -> str:
+    size: i64 = len(option)
+    found = TcpOptions()
+    _take_option(found, option, 0, kind, size)
+    if found.mss != 0:
+        return f"mss {found.mss}"
+    if found.wscale != NO_WSCALE:
+        return f"wscale {found.wscale}"
+    if found.sack_ok:
+        return "sackOK"
+    if found.saw_tstamp:
+        return f"TS val {found.tsval} ecr {found.tsecr}"
+    if found.sacks is not None:
+        return f"sack {len(found.sacks)} " + "".join(f"{{{first}:{beyond}}}" for first, beyond in found.sacks)
+    return f"unknown-{kind} 0x{option[2:].hex()}" if size > 2 else f"unknown-{kind}"
