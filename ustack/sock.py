@@ -1,0 +1,232 @@
+"""Sock: what TCP, UDP, raw and ping sockets share (Linux struct sock with struct inet_sock).
+
+A protocol subclasses it and implements the operations (Linux struct proto); the inet room checks and dispatches.
+Operations never block: what would wait raises BlockingIOError (EAGAIN), and the socket's observer is told when to
+try again. Every failure is an OSError with Linux's errno. Addresses and ports are integers in host order.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING, Final
+
+from mypy_extensions import i64, mypyc_attr
+
+if TYPE_CHECKING:
+    from ustack.dst import Dst
+    from ustack.ipv4.options import IpOptions
+    from ustack.net import Net
+    from ustack.packet import Buffer
+
+# States (include/net/tcp_states.h); UDP uses TCP_ESTABLISHED for connected and TCP_CLOSE for not.
+TCP_ESTABLISHED: Final = 1
+TCP_SYN_SENT: Final = 2
+TCP_SYN_RECV: Final = 3
+TCP_FIN_WAIT1: Final = 4
+TCP_FIN_WAIT2: Final = 5
+TCP_TIME_WAIT: Final = 6
+TCP_CLOSE: Final = 7
+TCP_CLOSE_WAIT: Final = 8
+TCP_LAST_ACK: Final = 9
+TCP_LISTEN: Final = 10
+TCP_CLOSING: Final = 11
+
+RCV_SHUTDOWN: Final = 1
+SEND_SHUTDOWN: Final = 2
+SHUTDOWN_MASK: Final = 3
+
+# poll() bits (include/uapi/asm-generic/poll.h)
+POLLIN: Final = 0x001
+POLLPRI: Final = 0x002
+POLLOUT: Final = 0x004
+POLLERR: Final = 0x008
+POLLHUP: Final = 0x010
+POLLRDHUP: Final = 0x2000
+
+# send and receive flags (include/linux/socket.h)
+MSG_OOB: Final = 0x1
+MSG_PEEK: Final = 0x2
+MSG_DONTROUTE: Final = 0x4
+MSG_TRUNC: Final = 0x20
+MSG_DONTWAIT: Final = 0x40
+MSG_WAITALL: Final = 0x100
+MSG_CONFIRM: Final = 0x800
+MSG_ERRQUEUE: Final = 0x2000
+MSG_NOSIGNAL: Final = 0x4000
+MSG_MORE: Final = 0x8000
+
+# IP_MTU_DISCOVER
+IP_PMTUDISC_DONT: Final = 0
+IP_PMTUDISC_WANT: Final = 1
+IP_PMTUDISC_DO: Final = 2
+IP_PMTUDISC_PROBE: Final = 3
+
+
+def error(code: int) -> OSError:
+    """The OSError for an errno, in its own subclass (EAGAIN becomes BlockingIOError) and with the kernel's text."""
+    return OSError(code, os.strerror(code))
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Observer:
+    """Who waits for a socket (Linux sk_data_ready, sk_write_space, sk_state_change, sk_error_report).
+
+    Called from inside the stack's poll: do little, or remember and act after it. The default does nothing.
+    """
+
+    def data_ready(self, sk: Sock) -> None:
+        """Something to read: data, a connection to accept, or the end of the stream."""
+
+    def write_space(self, sk: Sock) -> None:
+        """Room to send again."""
+
+    def state_change(self, sk: Sock) -> None:
+        """Connected, closed, or shut down by the peer."""
+
+    def error_report(self, sk: Sock) -> None:
+        """``sk.err`` is set."""
+
+
+NOBODY: Final = Observer()
+
+
+class Message:
+    """One received message: what recvmsg gives back. ``peer`` is (address, port), ``flags`` MSG_TRUNC and the like."""
+
+    def __init__(self, data: bytes, addr: i64, port: i64, flags: i64) -> None:
+        self.data: bytes = data
+        self.addr: i64 = addr
+        self.port: i64 = port
+        self.flags: i64 = flags
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Sock:
+    """struct sock and inet_sock; times in ns, sizes in bytes."""
+
+    def __init__(self, net: Net, sock_type: i64, protocol: i64) -> None:
+        self.net: Net = net
+        self.sock_type: i64 = sock_type
+        self.protocol: i64 = protocol
+        self.state: i64 = TCP_CLOSE
+        self.observer: Observer = NOBODY
+        # identity
+        self.saddr: i64 = 0  #: inet_saddr: what we send from
+        self.rcv_saddr: i64 = 0  #: inet_rcv_saddr: what we are bound to, 0 for any
+        self.daddr: i64 = 0
+        self.num: i64 = 0  #: inet_num: the local port, or a raw socket's protocol
+        self.dport: i64 = 0
+        self.bound_dev_if: i64 = 0
+        self.bound_addr: bool = False  #: SOCK_BINDADDR_LOCK
+        self.bound_port: bool = False  #: SOCK_BINDPORT_LOCK
+        # errors and shutdown
+        self.err: i64 = 0  #: sk_err: reported once, then cleared
+        self.err_soft: i64 = 0
+        self.shutdown: i64 = 0
+        self.dead: bool = False  #: SOCK_DEAD: closed by its owner, living on in the protocol
+        # options
+        self.rcvbuf: i64 = net.sysctl.rmem_default
+        self.sndbuf: i64 = net.sysctl.wmem_default
+        self.rmem_alloc: i64 = 0
+        self.wmem_alloc: i64 = 0
+        self.reuseaddr: bool = False
+        self.reuseport: bool = False
+        self.broadcast: bool = False
+        self.keepopen: bool = False
+        self.dontroute: bool = False
+        self.oobinline: bool = False
+        self.rcvlowat: i64 = 1
+        self.no_check_tx: bool = False
+        self.linger: i64 = -1  #: SO_LINGER seconds, -1 for off
+        self.mark: i64 = 0
+        self.priority: i64 = 0
+        self.uid: i64 = 0
+        # inet options
+        self.inet_opt: IpOptions | None = None  #: IP_OPTIONS: what every packet carries
+        self.tos: i64 = 0
+        self.uc_ttl: i64 = -1  #: -1: the route's or the system's
+        self.mc_ttl: i64 = 1
+        self.mc_loop: bool = True
+        self.mc_index: i64 = 0
+        self.mc_addr: i64 = 0
+        self.min_ttl: i64 = 0
+        self.pmtudisc: i64 = IP_PMTUDISC_WANT if net.sysctl.ip_no_pmtu_disc == 0 else IP_PMTUDISC_DONT
+        self.recverr: bool = False
+        self.hdrincl: bool = False
+        self.freebind: bool = False
+        self.transparent: bool = False
+        self.bind_address_no_port: bool = False
+        self.nodefrag: bool = False
+        self.recv_pktinfo: bool = False
+        # caches
+        self.dst_cache: Dst | None = None
+        self.inet_id: i64 = net.entropy.u32() & 0xFFFF
+
+    # -- struct proto: what a protocol implements. Sockets start unbound and unconnected.
+
+    def get_port(self, port: i64) -> None:
+        """Take local ``port`` (0: choose one) for ``rcv_saddr``. Raises EADDRINUSE."""
+        raise error(errno.EOPNOTSUPP)
+
+    def put_port(self) -> None:
+        """Give the local port back; not an error without one."""
+        raise error(errno.EOPNOTSUPP)
+
+    def connect(self, addr: i64, port: i64) -> None:
+        """Start connecting; datagram sockets are connected when it returns. Raises ENETUNREACH, EACCES, …"""
+        raise error(errno.EOPNOTSUPP)
+
+    def disconnect(self) -> None:
+        """Undo a connect (AF_UNSPEC)."""
+        raise error(errno.EOPNOTSUPP)
+
+    def listen(self, backlog: i64) -> None:
+        raise error(errno.EOPNOTSUPP)
+
+    def accept(self) -> Sock:
+        """The next finished connection. Raises EAGAIN, EINVAL if not listening."""
+        raise error(errno.EOPNOTSUPP)
+
+    def sendmsg(self, data: Buffer, flags: i64, addr: i64, port: i64) -> int:
+        """Send to (``addr``, ``port``), or to the peer where port is -1; how many bytes were taken."""
+        raise error(errno.EOPNOTSUPP)
+
+    def recvmsg(self, length: i64, flags: i64) -> Message:
+        """The next message or the next bytes of the stream, at most ``length``. Raises EAGAIN, or the pending error."""
+        raise error(errno.EOPNOTSUPP)
+
+    def shutdown_how(self, how: i64) -> None:
+        """``how`` is RCV_SHUTDOWN, SEND_SHUTDOWN or both. Raises ENOTCONN."""
+        raise error(errno.EOPNOTSUPP)
+
+    def close(self) -> None:
+        """The owner lets go; the protocol finishes what it must."""
+        raise error(errno.EOPNOTSUPP)
+
+    def poll(self) -> int:
+        """The poll() bits that hold now."""
+        raise NotImplementedError
+
+    def setsockopt(self, level: i64, name: i64, value: int) -> None:
+        """A protocol's own options. Raises ENOPROTOOPT, EINVAL."""
+        raise error(errno.ENOPROTOOPT)
+
+    def getsockopt(self, level: i64, name: i64) -> int | bytes:
+        raise error(errno.ENOPROTOOPT)
+
+    def set_keepalive(self, on: bool) -> None:
+        """SO_KEEPALIVE has changed (sk_prot->keepalive); ``keepopen`` is set after it."""
+
+    # -- shared behaviour
+
+    def take_error(self) -> i64:
+        """Read and clear the pending error (sock_error)."""
+        code = self.err
+        self.err = 0
+        return code
+
+    def report(self, code: i64) -> None:
+        """Set the pending error and tell the observer (sk_error_report)."""
+        self.err = code
+        self.observer.error_report(self)

@@ -1,0 +1,97 @@
+"""The settings of one stack under Linux's names, units and defaults (Documentation/networking/ip-sysctl.rst).
+
+Names end as Linux's do and times are in Linux's unit for that name, which is seconds unless the name ends in ``_ms``
+or the comment says otherwise.
+"""
+
+from __future__ import annotations
+
+from mypy_extensions import i64
+
+
+class Sysctl:
+    """net.core.*, net.ipv4.* and net.ipv4.neigh.default.*; an attribute a setting."""
+
+    # net.core
+    rmem_default: i64 = 212_992
+    rmem_max: i64 = 4_194_304
+    wmem_default: i64 = 212_992
+    wmem_max: i64 = 4_194_304
+    somaxconn: i64 = 4096
+    netdev_budget: i64 = 300
+    netdev_max_backlog: i64 = 1000
+    dev_weight: i64 = 64
+    # net.ipv4
+    ip_default_ttl: i64 = 64
+    ip_forward: i64 = 0
+    ip_nonlocal_bind: i64 = 0
+    ip_forward_use_pmtu: i64 = 0
+    accept_local: i64 = 0
+    accept_source_route: i64 = 0
+    drop_unicast_in_l2_multicast: i64 = 0
+    route_localnet: i64 = 0
+    rp_filter: i64 = 0  #: 1 strict, 2 loose (RFC 3704)
+    send_redirects: i64 = 1
+    route_min_pmtu: i64 = 552
+    route_mtu_expires: i64 = 600
+    route_redirect_number: i64 = 9  #: unheeded ones to a host until it is left alone
+    route_redirect_load_ms: i64 = 20  #: before the second; doubles with each
+    route_redirect_silence_ms: i64 = 20_480  #: until it may hear some again
+    ip_no_pmtu_disc: i64 = 0
+    ip_local_port_range_min: i64 = 32_768
+    ip_local_port_range_max: i64 = 60_999
+    ip_unprivileged_port_start: i64 = 1024
+    ipfrag_high_thresh: i64 = 4_194_304
+    ipfrag_time: i64 = 30
+    ipfrag_max_dist: i64 = 64
+    ping_group_range_open: i64 = 1
+    # ICMP
+    icmp_echo_ignore_all: i64 = 0
+    icmp_echo_ignore_broadcasts: i64 = 1
+    icmp_ignore_bogus_error_responses: i64 = 1
+    icmp_ratelimit: i64 = 1000  #: ms between errors of the masked types to one peer
+    icmp_ratemask: i64 = 6168  #: a bit per ICMP type: unreachable, source quench, time exceeded, parameter problem
+    icmp_msgs_per_sec: i64 = 1000
+    icmp_msgs_burst: i64 = 50
+    # neighbours (net.ipv4.neigh.default)
+    base_reachable_time_ms: i64 = 30_000
+    retrans_time_ms: i64 = 1000
+    delay_first_probe_time: i64 = 5
+    gc_stale_time: i64 = 60
+    gc_interval: i64 = 30
+    gc_thresh1: i64 = 128
+    gc_thresh2: i64 = 512
+    gc_thresh3: i64 = 1024
+    ucast_solicit: i64 = 3
+    mcast_solicit: i64 = 3
+    app_solicit: i64 = 0
+    unres_qlen_bytes: i64 = 212_992
+    locktime_ms: i64 = 1000
+    arp_accept: i64 = 0
+    # TCP
+    tcp_abort_on_overflow: i64 = 0
+    tcp_challenge_ack_limit: i64 = 1000
+    tcp_fin_timeout: i64 = 60
+    tcp_invalid_ratelimit: i64 = 500  #: ms
+    tcp_keepalive_intvl: i64 = 75
+    tcp_keepalive_probes: i64 = 9
+    tcp_keepalive_time: i64 = 7200
+    tcp_max_orphans: i64 = 65_536
+    tcp_max_syn_backlog: i64 = 1024
+    tcp_max_tw_buckets: i64 = 65_536
+    tcp_min_snd_mss: i64 = 48
+    tcp_orphan_retries: i64 = 0
+    tcp_retries1: i64 = 3
+    tcp_retries2: i64 = 15
+    tcp_rfc1337: i64 = 0
+    tcp_rmem_default: i64 = 131_072
+    tcp_rmem_max: i64 = 6_291_456
+    tcp_wmem_default: i64 = 16_384
+    tcp_wmem_max: i64 = 4_194_304
+    tcp_syn_retries: i64 = 6
+    tcp_synack_retries: i64 = 5
+    tcp_timestamps: i64 = 1
+    tcp_window_scaling: i64 = 1
+    # UDP
+    udp_rmem_min: i64 = 4096
+
