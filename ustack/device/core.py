@@ -1,0 +1,370 @@
+"""The devices of one stack, and the way in and out through them (Linux net/core/dev.c, net/sched/sch_generic.c).
+
+    in    driver's poll ─ netif_receive_skb ─ taps ─ the handler of the EtherType
+    out   dev_queue_xmit ─ validate_xmit ─ queue, if there is one ─ start_xmit ─ taps
+
+net_rx_action is the soft interrupt: it polls the devices whose hardware has something, tells those who wait for the
+end of the batch, and rings the doorbells once for everything that was sent meanwhile.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from mypy_extensions import i64, mypyc_attr
+
+from ustack.device.gso import csum_help, partial_fits, skb_gso_segment
+from ustack.device.net_device import (
+    BROADCAST_MAC,
+    ETH_HLEN,
+    IFF_RUNNING,
+    IFF_UP,
+    NETIF_F_HW_CSUM,
+    NETIF_F_SG,
+    NETIF_F_TSO,
+    NETIF_F_TSO_ECN,
+    NetDevice,
+)
+from ustack.drop import Reason
+from ustack.packet import (
+    CHECKSUM_PARTIAL,
+    PACKET_BROADCAST,
+    PACKET_MULTICAST,
+    PACKET_OTHERHOST,
+    SKB_GSO_TCP_ECN,
+    Packet,
+    PacketHandler,
+)
+from ustack.wire.ethernet import ETH_P_IP
+from ustack.wire.octets import u16, u48
+
+if TYPE_CHECKING:
+    from ustack.net import Net
+
+MAX_SKB_FRAGS: Final = 45  #: pieces a driver must be able to take (the most CONFIG_MAX_SKB_FRAGS allows)
+VLAN_HLEN: Final = 4  #: what a frame may be longer than MTU and header before it is too long
+_GROUP_BIT: Final[i64] = 1 << 40  # first bit on the wire of a hardware address: multicast or broadcast
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class PacketTap:
+    """Sees every frame of every device (Linux dev_add_pack(ETH_P_ALL)): captures."""
+
+    def frame(self, packet: Packet, outgoing: bool) -> None:
+        """``packet.buf`` and its pieces are the frame from the Ethernet header on, ``packet.dev`` the device."""
+        raise NotImplementedError
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Flusher:
+    """Told when a batch of received frames has been worked off."""
+
+    def flush(self) -> None:
+        """What is sent now goes out with the same doorbell as the rest of the batch."""
+        raise NotImplementedError
+
+
+class Devices:
+    """Registry, receive dispatch, transmit queues and polling of one stack's devices."""
+
+    def __init__(self, net: Net) -> None:
+        self.net: Net = net
+        self.tx_restarts: i64 = 0  #: queues that were woken with packets in them
+        self._list: list[NetDevice] = []
+        self._next_ifindex: i64 = 1
+        self._ptype: dict[int, PacketHandler] = {}
+        self._ip: PacketHandler | None = None  # the same as _ptype[ETH_P_IP], without the hash
+        self._taps: list[PacketTap] = []
+        self._tapped: bool = False
+        self._poll_list: list[NetDevice] = []
+        self._doorbells: list[NetDevice] = []
+        self._flushers: list[Flusher] = []
+        self._in_softirq: bool = False
+
+    # -- registry
+
+    def register_netdevice(self, dev: NetDevice) -> None:
+        """Give ``dev`` its ifindex, counted from 1 and never used twice. ValueError if its name is taken."""
+        if self.by_name(dev.name) is not None:
+            raise ValueError(f"device {dev.name} exists")
+        dev.ifindex = self._next_ifindex
+        self._next_ifindex += 1
+        self._list.append(dev)
+
+    def unregister_netdevice(self, dev: NetDevice) -> None:
+        """Close ``dev`` and forget it. ValueError if it is not registered."""
+        self.dev_close(dev)
+        self._list.remove(dev)
+
+    def by_name(self, name: str) -> NetDevice | None:
+        """The device called ``name`` (dev_get_by_name)."""
+        for dev in self._list:
+            if dev.name == name:
+                return dev
+        return None
+
+    def by_index(self, ifindex: i64) -> NetDevice | None:
+        """The device with that number (dev_get_by_index)."""
+        for dev in self._list:
+            if dev.ifindex == ifindex:
+                return dev
+        return None
+
+    def all(self) -> list[NetDevice]:
+        """Every device in the order it was registered."""
+        return self._list[:]
+
+    def dev_open(self, dev: NetDevice) -> None:
+        """Bring ``dev`` up; nothing happens if it is."""
+        if dev.flags & IFF_UP == 0:
+            dev.flags |= IFF_UP | IFF_RUNNING
+            dev.queue_stopped = False
+            dev.open()
+
+    def dev_close(self, dev: NetDevice) -> None:
+        """Take ``dev`` down; what waits in its queue is dropped."""
+        if dev.flags & IFF_UP != 0:
+            dev.flags &= ~(IFF_UP | IFF_RUNNING)
+            dev.stop()
+            self.napi_complete(dev)
+            self._flush_queue(dev)
+
+    def dev_add_pack(self, ethertype: i64, handler: PacketHandler) -> None:
+        """``handler`` gets every frame of ``ethertype``, instead of whoever had it before."""
+        self._ptype[ethertype] = handler
+        if ethertype == ETH_P_IP:
+            self._ip = handler
+
+    def add_tap(self, tap: PacketTap) -> None:
+        """Show ``tap`` every frame from now on."""
+        self._taps.append(tap)
+        self._tapped = True
+
+    def remove_tap(self, tap: PacketTap) -> None:
+        """Stop it. ValueError if it was not added."""
+        self._taps.remove(tap)
+        self._tapped = len(self._taps) > 0
+
+    # -- in
+
+    def netif_receive_skb(self, packet: Packet) -> None:
+        """A frame from a driver, ``packet.dev`` set: to the taps and to the protocol of its EtherType.
+
+        A frame shorter than an Ethernet header or longer than its device can carry ends here, counted as an error.
+        """
+        net = self.net
+        dev = packet.dev
+        assert dev is not None
+        net.receive(packet)
+        length = packet.end
+        if length < ETH_HLEN or (length > dev.mtu + ETH_HLEN + VLAN_HLEN and packet.gso_size == 0):
+            self._malformed(packet, dev)
+            return
+        buf = packet.buf
+        ethertype = u16(buf, 12)
+        packet.protocol = ethertype
+        packet.network_header = ETH_HLEN
+        packet.data = ETH_HLEN
+        dst = u48(buf, 0)
+        if dst != dev.mac:
+            self._not_to_us(packet, dev, dst)
+        if self._tapped:
+            self._show(packet, False)
+        # IEEE 802.3: up to 1500 the field is a length; those frames find no handler either
+        if ethertype == ETH_P_IP and self._ip is not None:
+            self._ip.handle(packet)
+            return
+        handler = self._ptype.get(ethertype)
+        if handler is None:
+            dev.stats.rx_dropped += 1
+            net.drop(packet, Reason.UNHANDLED_PROTO)
+        else:
+            handler.handle(packet)
+
+    def _not_to_us(self, packet: Packet, dev: NetDevice, dst: i64) -> None:
+        """The rest of eth_type_trans: what kind of address it is that is not ours."""
+        if dst == BROADCAST_MAC:
+            packet.pkt_type = PACKET_BROADCAST
+        elif dst & _GROUP_BIT != 0:
+            packet.pkt_type = PACKET_MULTICAST
+            dev.stats.multicast += 1
+        else:
+            packet.pkt_type = PACKET_OTHERHOST
+
+    def _malformed(self, packet: Packet, dev: NetDevice) -> None:
+        dev.stats.rx_errors += 1
+        dev.stats.rx_length_errors += 1
+        self.net.drop(packet, Reason.DEV_MALFORMED)
+
+    def _show(self, packet: Packet, outgoing: bool) -> None:
+        for tap in self._taps:
+            tap.frame(packet, outgoing)
+
+    # -- out
+
+    def dev_queue_xmit(self, packet: Packet) -> bool:
+        """Send ``packet`` out of ``packet.dev``; ``packet.buf`` begins with the Ethernet header.
+
+        True if the device or its queue took it, which ends its account as forwarded; False if it was dropped:
+        DEV_DOWN, QDISC_DROP, GSO_SEG or SKB_CSUM.
+        """
+        dev = packet.dev
+        assert dev is not None
+        if dev.flags & IFF_UP == 0 or not dev.carrier:
+            dev.stats.tx_dropped += 1
+            self.net.drop(packet, Reason.DEV_DOWN)
+            return False
+        if packet.gso_size != 0 and self._needs_gso(packet, dev):
+            return self._xmit_segments(packet, dev)
+        if not self._validate(packet, dev):
+            return False
+        return self._xmit(packet, dev)
+
+    def _needs_gso(self, packet: Packet, dev: NetDevice) -> bool:
+        """Whether ``dev`` cannot cut this super-segment itself (netif_needs_gso)."""
+        features = dev.features
+        if features & NETIF_F_TSO == 0 or packet.ip_summed != CHECKSUM_PARTIAL:
+            return True
+        if packet.gso_type & SKB_GSO_TCP_ECN != 0 and features & NETIF_F_TSO_ECN == 0:
+            return True
+        return packet.end + packet.frags_len - dev.hard_header_len > dev.gso_max_size
+
+    def _validate(self, packet: Packet, dev: NetDevice) -> bool:
+        """Do what the hardware cannot (validate_xmit_skb): join pieces, complete the checksum. False: dropped."""
+        frags = packet.frags
+        if frags is not None and (dev.features & NETIF_F_SG == 0 or len(frags) > MAX_SKB_FRAGS):
+            packet.linearize()
+        if packet.ip_summed != CHECKSUM_PARTIAL:
+            return True
+        if not partial_fits(packet):
+            packet.linearize()  # hardware writes the sum into the linear part only
+        if partial_fits(packet):
+            if dev.features & NETIF_F_HW_CSUM == 0:
+                csum_help(packet)
+            return True
+        dev.stats.tx_dropped += 1
+        self.net.drop(packet, Reason.SKB_CSUM)
+        return False
+
+    def _xmit_segments(self, packet: Packet, dev: NetDevice) -> bool:
+        """Cut a super-segment in software and send the segments; the first one inherits its account."""
+        segments = skb_gso_segment(packet, dev.features & NETIF_F_HW_CSUM != 0)
+        if len(segments) == 0:
+            dev.stats.tx_dropped += 1
+            self.net.drop(packet, Reason.GSO_SEG)
+            return False
+        segments[0].accounted = packet.accounted
+        packet.accounted = False
+        taken = False
+        for segment in segments:
+            taken = self._xmit(segment, dev) or taken
+        return taken
+
+    def _xmit(self, packet: Packet, dev: NetDevice) -> bool:
+        """Straight through if nobody waits, else into the queue (__dev_xmit_skb with TCQ_F_CAN_BYPASS)."""
+        if dev.queue.qlen == 0 and not dev.queue_stopped and self._start(packet, dev):
+            return True
+        if not dev.queue.enqueue(packet, dev.tx_queue_len):
+            dev.stats.tx_dropped += 1
+            self.net.drop(packet, Reason.QDISC_DROP)
+            return False
+        if packet.accounted:
+            self.net.forward(packet)
+        if not dev.queue_stopped:
+            self._run_queue(dev)
+        return True
+
+    def _start(self, packet: Packet, dev: NetDevice) -> bool:
+        """Hand ``packet`` to the hardware (xmit_one); False if it has no room."""
+        if not dev.start_xmit(packet):
+            dev.queue_stopped = True
+            return False
+        if packet.accounted:
+            self.net.forward(packet)
+        if self._tapped:
+            self._show(packet, True)
+        if not self._in_softirq:
+            dev.xmit_flush()
+        elif not dev.doorbell_due:
+            dev.doorbell_due = True
+            self._doorbells.append(dev)
+        return True
+
+    def _run_queue(self, dev: NetDevice) -> None:
+        """Feed the device from its queue until one of them has had enough (__qdisc_run)."""
+        queue = dev.queue
+        while queue.qlen != 0 and not dev.queue_stopped:
+            packet = queue.dequeue()
+            if not self._start(packet, dev):
+                queue.requeue(packet)
+
+    def _flush_queue(self, dev: NetDevice) -> None:
+        while dev.queue.qlen != 0:
+            dev.stats.tx_dropped += 1
+            self.net.drop(dev.queue.dequeue(), Reason.DEV_DOWN)
+
+    def netif_stop_queue(self, dev: NetDevice) -> None:
+        """The driver has no room: packets wait in the queue from now on."""
+        dev.queue_stopped = True
+
+    def netif_wake_queue(self, dev: NetDevice) -> None:
+        """The driver has room again: send what waits."""
+        if dev.queue_stopped:
+            dev.queue_stopped = False
+            if dev.queue.qlen != 0:
+                self.tx_restarts += 1
+                self._run_queue(dev)
+
+    # -- NAPI
+
+    def napi_schedule(self, dev: NetDevice) -> None:
+        """Have ``dev`` polled by the next net_rx_action; once, however often it asks."""
+        if not dev.napi_scheduled:
+            dev.napi_scheduled = True
+            self._poll_list.append(dev)
+
+    def napi_complete(self, dev: NetDevice) -> None:
+        """``dev`` is drained: no more polling until it asks again."""
+        dev.napi_scheduled = False
+
+    def pending(self) -> bool:
+        """Whether net_rx_action has something to do."""
+        return len(self._poll_list) != 0
+
+    def at_softirq_end(self, flusher: Flusher) -> None:
+        """Call ``flusher`` at the end of every net_rx_action, in the order of registration."""
+        self._flushers.append(flusher)
+
+    def net_rx_action(self) -> bool:
+        """Poll every scheduled device once, each with a weight of dev_weight, all of them with netdev_budget.
+
+        True if work remains: a device that used up its weight comes first next time after those that had no turn.
+        """
+        self._in_softirq = True
+        waiting = self._poll_list
+        self._poll_list = []
+        budget = self.net.sysctl.netdev_budget
+        again: list[NetDevice] = []
+        for dev in waiting:
+            if not dev.napi_scheduled:
+                continue  # closed meanwhile
+            if budget <= 0:
+                self._poll_list.append(dev)
+                continue
+            weight = min(self.net.sysctl.dev_weight, budget)
+            work = dev.poll(weight)
+            budget -= work
+            if work >= weight:
+                again.append(dev)
+        self._poll_list.extend(again)
+        for flusher in self._flushers:
+            flusher.flush()
+        self._ring_doorbells()
+        self._in_softirq = False
+        return len(self._poll_list) != 0
+
+    def _ring_doorbells(self) -> None:
+        for dev in self._doorbells:
+            dev.doorbell_due = False
+            dev.xmit_flush()
+        self._doorbells.clear()

@@ -1,0 +1,111 @@
+"""NetDevice: a network interface (Linux struct net_device), and what its driver must offer (net_device_ops, NAPI)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from mypy_extensions import i64, mypyc_attr
+
+from ustack.device.queue import Pfifo
+
+if TYPE_CHECKING:
+    from ustack.packet import Packet
+
+IFF_UP: Final = 0x1
+IFF_BROADCAST: Final = 0x2
+IFF_LOOPBACK: Final = 0x8
+IFF_RUNNING: Final = 0x40
+IFF_NOARP: Final = 0x80
+IFF_PROMISC: Final = 0x100
+IFF_MULTICAST: Final = 0x1000
+
+# features (include/linux/netdev_features.h); the values are ours, the names Linux's
+NETIF_F_HW_CSUM: Final = 0x1  #: sums what csum_start and csum_offset name
+NETIF_F_RXCSUM: Final = 0x2
+NETIF_F_TSO: Final = 0x4
+NETIF_F_TSO_ECN: Final = 0x8
+NETIF_F_SG: Final = 0x10
+
+BROADCAST_MAC: Final[i64] = 0xFFFF_FFFF_FFFF
+ETH_HLEN: Final = 14
+ETH_DATA_LEN: Final = 1500  #: default MTU, bytes
+GSO_MAX_SIZE: Final = 65_536  #: largest super-segment, bytes with the IP header
+
+
+class DeviceStats:
+    """struct rtnl_link_stats64, what ``ip -s link`` shows."""
+
+    rx_packets: i64 = 0
+    tx_packets: i64 = 0
+    rx_bytes: i64 = 0
+    tx_bytes: i64 = 0
+    rx_errors: i64 = 0
+    tx_errors: i64 = 0
+    rx_dropped: i64 = 0
+    tx_dropped: i64 = 0
+    multicast: i64 = 0
+    rx_missed_errors: i64 = 0
+    rx_length_errors: i64 = 0
+    tx_fifo_errors: i64 = 0
+
+
+class Address:
+    """One IPv4 address of a device (struct in_ifaddr)."""
+
+    def __init__(self, local: i64, prefixlen: i64) -> None:
+        self.local: i64 = local
+        self.prefixlen: i64 = prefixlen
+        self.mask: i64 = (0xFFFF_FFFF << (32 - prefixlen)) & 0xFFFF_FFFF
+        self.network: i64 = local & self.mask
+        self.broadcast: i64 = (self.network | (~self.mask & 0xFFFF_FFFF)) if prefixlen < 31 else 0
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class NetDevice:
+    """A device without hardware; drivers subclass it. MAC addresses are 48-bit integers, sizes bytes."""
+
+    def __init__(self, name: str, mac: i64, mtu: i64 = ETH_DATA_LEN) -> None:
+        self.name: str = name
+        self.ifindex: i64 = 0  #: given by register_netdevice
+        self.mac: i64 = mac
+        self.mtu: i64 = mtu
+        self.flags: i64 = 0
+        self.features: i64 = 0
+        self.gso_max_size: i64 = GSO_MAX_SIZE
+        self.hard_header_len: i64 = ETH_HLEN
+        self.tx_queue_len: i64 = 1000  #: packets
+        self.rx_queue_frames: i64 = 0  #: frames that wait for us outside before they are lost; 0: the link pushes back
+        self.stats = DeviceStats()
+        self.addresses: list[Address] = []  #: in_dev->ifa_list
+        self.queue = Pfifo()
+        self.queue_stopped: bool = False  #: netif_queue_stopped
+        self.carrier: bool = True  #: netif_carrier_ok
+        self.napi_scheduled: bool = False
+        self.doorbell_due: bool = False  #: start_xmit has run since the last xmit_flush
+
+    # -- net_device_ops
+
+    def open(self) -> None:
+        """Bring the hardware up (ndo_open)."""
+
+    def stop(self) -> None:
+        """Take it down (ndo_stop); what it still holds is dropped and counted."""
+
+    def start_xmit(self, packet: Packet) -> bool:
+        """Hand a finished frame to the hardware (ndo_start_xmit).
+
+        False is NETDEV_TX_BUSY: the packet stays ours, the driver has stopped the queue and wakes it once it has room.
+        """
+        raise NotImplementedError
+
+    def xmit_flush(self) -> None:
+        """Ring the doorbell for what start_xmit queued (the end of an xmit_more run)."""
+
+    # -- NAPI
+
+    def poll(self, budget: i64) -> i64:
+        """Receive up to ``budget`` frames and reap sent ones; how many were received.
+
+        Fewer than ``budget`` means drained: the driver has called napi_complete and let its interrupt through again.
+        """
+        return 0
