@@ -1,0 +1,516 @@
+"""The neighbour table: who has which link-layer address, and what waits to be told (Linux net/core/neighbour.c).
+
+A packet's way: ``output`` finds the entry; one that is READY puts its cached header in front and hands the frame to
+the device. Anything else goes through ``neigh_event_send``, which may start a question and keep the packet meanwhile.
+What the question looks like is the protocol's business (``Solicitor``, for IPv4 ARP); what follows from an answer,
+from silence or from an upper layer's word stands in states.py.
+
+Addresses are integers in host order, link-layer addresses 48-bit integers, times ns.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Final
+
+from mypy_extensions import i64, mypyc_attr, trait
+
+from ustack.device.net_device import BROADCAST_MAC, IFF_LOOPBACK, IFF_NOARP, IFF_UP
+from ustack.drop import Reason
+from ustack.dst import RTN_BROADCAST
+from ustack.neighbour.states import (
+    NUD_ADMIN,
+    NUD_ASKING,
+    NUD_DELAY,
+    NUD_FAILED,
+    NUD_IN_TIMER,
+    NUD_INCOMPLETE,
+    NUD_NOARP,
+    NUD_NONE,
+    NUD_PERMANENT,
+    NUD_PROBE,
+    NUD_REACHABLE,
+    NUD_READY,
+    NUD_STALE,
+    NUD_VALID,
+    Event,
+    after,
+)
+from ustack.sock import error
+from ustack.timer import NSEC_PER_MSEC, NSEC_PER_SEC, Timer
+from ustack.wire.ethernet import ETH_P_IP, header, is_valid_ether_addr
+
+if TYPE_CHECKING:
+    from ustack.device.core import Devices
+    from ustack.device.net_device import NetDevice
+    from ustack.net import Net
+    from ustack.packet import Packet
+
+#: A reachable time is drawn anew this often (neigh_periodic_work; RFC 4861 6.3.2 asks for "at least every few hours").
+RAND_INTERVAL: Final[i64] = 300 * NSEC_PER_SEC
+#: The forced collector spares what changed in these last seconds, and up to gc_thresh3 it rests as long.
+FLUSH_INTERVAL: Final[i64] = 5 * NSEC_PER_SEC
+#: After a run that freed nothing it is not tried again for so long: a flood must not buy a scan with every packet.
+FUTILE_INTERVAL: Final[i64] = 10 * NSEC_PER_MSEC
+#: Questions are never closer together than this (HZ/100).
+MIN_RETRANS: Final[i64] = 10 * NSEC_PER_MSEC
+
+_NO_RESOLUTION: Final = IFF_LOOPBACK | IFF_NOARP
+_SETTABLE: Final = NUD_PERMANENT | NUD_NOARP | NUD_REACHABLE | NUD_STALE
+_IP_MULTICAST_MAC: Final[i64] = 0x0100_5E00_0000
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class AddressOracle:
+    """What neighbours must know of addresses, answered by whoever keeps them (the routing room)."""
+
+    def inet_addr_type(self, addr: i64) -> i64:
+        """RTN_LOCAL for one of ours, RTN_BROADCAST, RTN_MULTICAST, RTN_UNICAST for the rest (inet_addr_type)."""
+        raise NotImplementedError
+
+    def select_source(self, dev: NetDevice, dst: i64) -> i64:
+        """The address of ``dev`` to speak to ``dst`` with, 0 if it has none (inet_select_addr)."""
+        raise NotImplementedError
+
+
+@trait
+class Solicitor:
+    """How a question is put on the wire (neigh_ops.solicit)."""
+
+    def solicit(self, neighbour: Neighbour, packet: Packet | None) -> None:
+        """Ask for ``neighbour``: by unicast in PROBE, else by broadcast; ``packet`` is the last that waits for it."""
+        raise NotImplementedError
+
+
+class Silence(Solicitor):
+    """Before a protocol has taken over."""
+
+    def solicit(self, neighbour: Neighbour, packet: Packet | None) -> None:
+        """Nobody can be asked."""
+
+
+class Neighbour(Timer):
+    """struct neighbour. Routes may keep it: once ``dead`` it sends by asking the table anew, and no packet is lost."""
+
+    def __init__(self, table: NeighbourTable, addr: i64, dev: NetDevice) -> None:
+        super().__init__()
+        self.table: NeighbourTable = table
+        self.addr: i64 = addr
+        self.dev: NetDevice = dev
+        self.nud_state: i64 = NUD_NONE
+        self.lladdr: i64 = 0  #: holds while nud_state is in NUD_VALID
+        self.hh: bytes = b""  #: the finished Ethernet header for IPv4 (struct hh_cache)
+        self.probes: i64 = 0  #: questions since the state was entered
+        self.asked_from: i64 = 0  #: the address of ours that the last question named
+        self.confirmed: i64 = 0
+        self.used: i64 = table.net.now
+        self.updated: i64 = table.net.now
+        self.learned: bool = False  #: made for a stranger's request, and never used by us
+        self.dead: bool = False  #: no longer in the table
+        self.arp_queue: list[Packet] = []
+        self.arp_queue_len_bytes: i64 = 0  #: truesize of what waits
+
+    def output(self, packet: Packet) -> None:
+        """Send ``packet``, whose buf begins with the network header, or keep it until it can be sent."""
+        if self.nud_state & NUD_READY != 0:
+            packet.dev = self.dev
+            packet.push_mac_header(self.hh)
+            self.table.devices.dev_queue_xmit(packet)
+        else:
+            self.table.neigh_resolve_output(self, packet)
+
+    def confirm(self) -> None:
+        """An upper layer heard from it: "forward progress", RFC 4861 7.3.1 (neigh_confirm). Call on every good ACK."""
+        if self.nud_state == NUD_REACHABLE:
+            self.confirmed = self.table.net.now
+        elif self.nud_state & NUD_VALID != 0:
+            self.table.neigh_event(self, Event.CONFIRMED)
+
+    def fire(self) -> None:
+        self.table.neigh_timer_handler(self)
+
+
+class _Collector(Timer):
+    """The table's slow clock (gc_work)."""
+
+    def __init__(self, table: NeighbourTable) -> None:
+        super().__init__()
+        self.table: NeighbourTable = table
+
+    def fire(self) -> None:
+        self.table.neigh_periodic_work()
+
+
+class NeighbourTable:
+    """struct neigh_table of one stack, keyed by device and address."""
+
+    def __init__(self, net: Net, devices: Devices, oracle: AddressOracle) -> None:
+        self.net: Net = net
+        self.devices: Devices = devices
+        self.oracle: AddressOracle = oracle
+        self.solicitor: Solicitor = Silence()  #: set by the protocol that asks
+        self.queued: i64 = 0  #: packets that wait in all entries together
+        self.last_flush: i64 = net.now
+        self.own_futile: i64 = -FUTILE_INTERVAL  #: when forced collection last freed nothing, for our own need
+        self.learned_futile: i64 = -FUTILE_INTERVAL  #: the same for a stranger's request
+        self.exempt_entries: i64 = 0  #: set by hand, not counted against gc_thresh*
+        self._entries: dict[int, Neighbour] = {}  # oldest first
+        self._noarp: dict[int, Neighbour] = {}  # one for each device that needs no resolution
+        self._collector = _Collector(self)
+        self._reachable_time: i64 = 0
+        self._drawn_for: i64 = -1
+        self._drawn_at: i64 = 0
+
+    # -- sending
+
+    def output(self, addr: i64, dev: NetDevice, packet: Packet) -> None:
+        """Send ``packet`` to next hop ``addr`` on ``dev``, or lose it as NEIGH_FAILED, QUEUEFULL, CREATEFAIL, DEAD."""
+        neighbour = self._entries.get((dev.ifindex << 32) | addr)
+        if neighbour is None:
+            neighbour = self.ip_neigh_gw4(dev, addr)
+        if neighbour is not None:
+            neighbour.output(packet)
+        elif dev.flags & IFF_UP == 0:
+            self.net.drop(packet, Reason.NEIGH_DEAD)
+        else:
+            self.net.drop(packet, Reason.NEIGH_CREATEFAIL)
+
+    def ip_neigh_gw4(self, dev: NetDevice, addr: i64) -> Neighbour | None:
+        """The neighbour for next hop ``addr``, made if need be; None if the table is full or ``dev`` is down.
+
+        Routes may keep it. Multicast, broadcast and devices without ARP have a fixed mapping (arp_constructor) that is
+        not in the table; whoever keeps one must let go of it when addresses change, as routes do with their generation.
+        """
+        neighbour = self._entries.get((dev.ifindex << 32) | addr)
+        if neighbour is not None:
+            return neighbour
+        if dev.flags & IFF_UP == 0:
+            return None
+        if dev.flags & _NO_RESOLUTION != 0:
+            return self._noarp_neighbour(dev)
+        if addr >> 28 == 0xE:
+            # RFC 1112 6.4: "placing the low-order 23-bits of the IP address into the low-order 23 bits of
+            # the Ethernet multicast address 01-00-5E-00-00-00 (hex)"
+            return self._mapped(addr, dev, _IP_MULTICAST_MAC | (addr & 0x7F_FFFF))
+        if self.oracle.inet_addr_type(addr) == RTN_BROADCAST:
+            return self._mapped(addr, dev, BROADCAST_MAC)
+        return self.neigh_create(addr, dev)
+
+    def neigh_resolve_output(self, neighbour: Neighbour, packet: Packet) -> None:
+        """The slow way out (neigh_resolve_output): the entry may have to change state first, or to ask."""
+        if neighbour.dead:
+            self.output(neighbour.addr, neighbour.dev, packet)
+        elif self.neigh_event_send(neighbour, packet):
+            neighbour.output(packet)
+
+    def neigh_event_send(self, neighbour: Neighbour, packet: Packet) -> bool:
+        """Use ``neighbour`` for ``packet``: True if it can go now, else it was kept, or lost with its reason."""
+        neighbour.used = self.net.now
+        neighbour.learned = False
+        was = neighbour.nud_state
+        self.neigh_event(neighbour, Event.USED)
+        if neighbour.nud_state & NUD_VALID != 0:
+            return True
+        self._enqueue(neighbour, packet)
+        if was != NUD_INCOMPLETE:
+            self._probe_or_give_up(neighbour)
+        return False
+
+    def confirm(self, addr: i64, dev: NetDevice) -> None:
+        """TCP or UDP made progress through next hop ``addr`` (dst_confirm_neigh). Nothing if it is unknown."""
+        neighbour = self._entries.get((dev.ifindex << 32) | addr)
+        if neighbour is not None:
+            neighbour.confirm()
+
+    # -- looking up and learning
+
+    def neigh_lookup(self, addr: i64, dev: NetDevice) -> Neighbour | None:
+        """The entry, if there is one; counts lookups and hits, which Linux does here and not on the way out."""
+        neighbour = self._entries.get((dev.ifindex << 32) | addr)
+        self.net.mib.neigh.lookups += 1
+        if neighbour is not None:
+            self.net.mib.neigh.hits += 1
+        return neighbour
+
+    def neigh_create(self, addr: i64, dev: NetDevice, learned: bool = False) -> Neighbour | None:
+        """A new entry in state NONE, None if the table is full; ``learned``: a stranger's packet is the reason."""
+        if not self._make_room(learned):
+            return None
+        neighbour = self._insert(addr, dev)
+        neighbour.learned = learned
+        if self.gc_entries >= self.net.sysctl.gc_thresh1 and not self._collector.pending:
+            self._arm_collector()
+        return neighbour
+
+    def neigh_update(self, neighbour: Neighbour, lladdr: i64, solicited: bool, override: bool = False) -> bool:
+        """A packet says that ``neighbour`` is at ``lladdr`` (neigh_update); False if it is not believed.
+
+        ``solicited``: it answers a question of ours. ``override``: believe another address even within locktime.
+        """
+        valid = neighbour.nud_state & NUD_VALID != 0
+        if neighbour.nud_state & NUD_ADMIN != 0 or neighbour.dead:
+            return False
+        moved = valid and lladdr != neighbour.lladdr
+        # "If several different ARP replies follow back-to-back, use the FIRST one" (arp_process).
+        locked_until = neighbour.updated + self.net.sysctl.locktime_ms * NSEC_PER_MSEC
+        if moved and not override and self.net.now <= locked_until:
+            return False
+        if not valid or moved:
+            self._set_lladdr(neighbour, lladdr)
+        if solicited:
+            self.neigh_event(neighbour, Event.SOLICITED_REPLY)
+        else:
+            self.neigh_event(neighbour, Event.MOVED if moved else Event.OTHER_REPLY)
+        if not valid:
+            self._send_queued(neighbour)
+        return True
+
+    def neigh_event(self, neighbour: Neighbour, event: i64) -> None:
+        """Let ``event`` happen: the table's next state, with its timer."""
+        state = after(neighbour.nud_state, event)
+        if state != neighbour.nud_state:
+            self._enter(neighbour, state)
+
+    # -- the administrator
+
+    def neigh_add(self, addr: i64, dev: NetDevice, lladdr: i64, state: i64 = NUD_PERMANENT) -> Neighbour:
+        """Set an entry by hand, new or not (ip neigh replace).
+
+        ``state``: PERMANENT, NOARP, REACHABLE or STALE. Raises EINVAL for another, for a multicast or zero ``addr`` and
+        for an ``lladdr`` that is no station's; ENOBUFS if the table is full of what may not be forgotten.
+        """
+        if state & _SETTABLE == 0 or state & (state - 1) != 0 or not is_valid_ether_addr(lladdr):
+            raise error(errno.EINVAL)
+        if addr == 0 or addr >> 28 >= 0xE:
+            raise error(errno.EINVAL)
+        neighbour = self._entries.get((dev.ifindex << 32) | addr)
+        if neighbour is None:
+            neighbour = self._insert(addr, dev) if state & NUD_ADMIN != 0 else self.neigh_create(addr, dev)
+        if neighbour is None:
+            raise error(errno.ENOBUFS)
+        self._count_exempt(neighbour, -1)
+        self._set_lladdr(neighbour, lladdr)
+        self._enter(neighbour, state)
+        self._count_exempt(neighbour, 1)
+        self._send_queued(neighbour)
+        return neighbour
+
+    def neigh_delete(self, addr: i64, dev: NetDevice) -> bool:
+        """Forget an entry; what waits for it fails (ip neigh del). False if there is none."""
+        neighbour = self._entries.get((dev.ifindex << 32) | addr)
+        if neighbour is not None:
+            self._remove(neighbour, Reason.NEIGH_FAILED)
+        return neighbour is not None
+
+    def neigh_flush(self) -> int:
+        """Forget all that was not set by hand (ip neigh flush all); how many."""
+        doomed = [neighbour for neighbour in self._entries.values() if neighbour.nud_state & NUD_ADMIN == 0]
+        for neighbour in doomed:
+            self._remove(neighbour, Reason.NEIGH_FAILED)
+        return len(doomed)
+
+    def neigh_ifdown(self, dev: NetDevice) -> None:
+        """``dev`` goes down or away: forget everything on it and lose what waits (neigh_ifdown)."""
+        self._noarp.pop(dev.ifindex, None)
+        self._flush_dev(dev)
+
+    def neigh_changeaddr(self, dev: NetDevice) -> None:
+        """``dev`` has another link-layer address: every cached header is wrong (neigh_changeaddr)."""
+        mapped = self._noarp.get(dev.ifindex)
+        if mapped is not None:
+            self._set_lladdr(mapped, dev.mac)
+        self._flush_dev(dev)
+
+    def entries(self) -> list[Neighbour]:
+        """All entries, oldest first, for those who show them."""
+        return list(self._entries.values())
+
+    @property
+    def gc_entries(self) -> i64:
+        """Entries that count against gc_thresh1, 2 and 3: all but those set by hand."""
+        count: i64 = len(self._entries)
+        return count - self.exempt_entries
+
+    # -- time
+
+    def neigh_timer_handler(self, neighbour: Neighbour) -> None:
+        """An entry's own timer (neigh_timer_handler)."""
+        if neighbour.nud_state == NUD_REACHABLE:
+            still = neighbour.confirmed + self.reachable_time()
+            if self.net.now < still:
+                self.net.timers.mod_timer(neighbour, still)
+                return
+        self.neigh_event(neighbour, Event.TIMEOUT)
+        if neighbour.nud_state & NUD_ASKING != 0:
+            self._probe_or_give_up(neighbour)
+
+    def reachable_time(self) -> i64:
+        """How long a confirmation holds: base_reachable_time times 0.5 to 1.5 (neigh_rand_reach_time)."""
+        base = self.net.sysctl.base_reachable_time_ms
+        if base != self._drawn_for or self.net.now - self._drawn_at > RAND_INTERVAL:
+            self._drawn_for = base
+            self._drawn_at = self.net.now
+            self._reachable_time = (self.net.entropy.below(max(base, 1)) + (base >> 1)) * NSEC_PER_MSEC
+        return self._reachable_time
+
+    def neigh_periodic_work(self) -> None:
+        """Above gc_thresh1, forget what failed or was not used for gc_stale_time (neigh_periodic_work)."""
+        sysctl = self.net.sysctl
+        if self.gc_entries < sysctl.gc_thresh1:
+            return
+        oldest = self.net.now - sysctl.gc_stale_time * NSEC_PER_SEC
+        for neighbour in self.entries():
+            if neighbour.nud_state & (NUD_IN_TIMER | NUD_ADMIN) != 0:
+                continue
+            if neighbour.nud_state == NUD_FAILED or max(neighbour.used, neighbour.confirmed) <= oldest:
+                self._remove(neighbour, Reason.NEIGH_DEAD)
+        self._arm_collector()
+
+    def neigh_forced_gc(self, learned: bool) -> int:
+        """Make room down to gc_thresh2 at once (neigh_forced_gc); how many went.
+
+        What failed goes, and what is stale and unchanged for 5 s. For our own need, then what only strangers'
+        requests have put here goes as well: they must not keep us from resolving (RFC 6583 section 6).
+        """
+        self.net.mib.neigh.forced_gc_runs += 1
+        surplus = self.gc_entries - self.net.sysctl.gc_thresh2
+        before = self.net.now - FLUSH_INTERVAL
+        shrunk = 0
+        for neighbour in self.entries():
+            if neighbour.nud_state & (NUD_IN_TIMER | NUD_ADMIN) != 0:
+                continue
+            unasked = neighbour.learned and not learned
+            if neighbour.nud_state == NUD_FAILED or neighbour.updated < before or unasked:
+                self._remove(neighbour, Reason.NEIGH_DEAD)
+                shrunk += 1
+                if shrunk >= surplus:
+                    break
+        self.last_flush = self.net.now
+        return shrunk
+
+    # -- inside
+
+    def _make_room(self, learned: bool) -> bool:
+        """neigh_alloc's test: between gc_thresh2 and 3 collect now and then, at gc_thresh3 always, and it must help."""
+        sysctl = self.net.sysctl
+        now = self.net.now
+        full = self.gc_entries >= sysctl.gc_thresh3
+        rested = now > self.last_flush + FLUSH_INTERVAL
+        if not full and (self.gc_entries < sysctl.gc_thresh2 or not rested):
+            return True
+        if full and now - (self.learned_futile if learned else self.own_futile) < FUTILE_INTERVAL:
+            return False
+        if self.neigh_forced_gc(learned) != 0:
+            return True
+        if learned:
+            self.learned_futile = now
+        else:
+            self.own_futile = now
+        return not full
+
+    def _insert(self, addr: i64, dev: NetDevice) -> Neighbour:
+        neighbour = Neighbour(self, addr, dev)
+        self._entries[(dev.ifindex << 32) | addr] = neighbour
+        self.net.mib.neigh.allocs += 1
+        return neighbour
+
+    def _remove(self, neighbour: Neighbour, reason: Reason) -> None:
+        """Take it out of the table (neigh_mark_dead, neigh_destroy); what waits is lost for ``reason``."""
+        del self._entries[(neighbour.dev.ifindex << 32) | neighbour.addr]
+        self._count_exempt(neighbour, -1)
+        self.net.timers.del_timer(neighbour)
+        neighbour.dead = True
+        neighbour.nud_state = NUD_NONE
+        self.net.mib.neigh.destroys += 1
+        for packet in self._take_queue(neighbour):
+            self.net.drop(packet, reason)
+
+    def _flush_dev(self, dev: NetDevice) -> None:
+        for neighbour in self.entries():
+            if neighbour.dev is dev:
+                self._remove(neighbour, Reason.NEIGH_DEAD)
+
+    def _count_exempt(self, neighbour: Neighbour, by: i64) -> None:
+        if neighbour.nud_state & NUD_ADMIN != 0:
+            self.exempt_entries += by
+
+    def _arm_collector(self) -> None:
+        """Linux's period: "cycle through all hash buckets every BASE_REACHABLE_TIME/2 ticks"."""
+        period = max(self.net.sysctl.base_reachable_time_ms * NSEC_PER_MSEC // 2, NSEC_PER_SEC)
+        self.net.timers.mod_timer(self._collector, self.net.now + period)
+
+    def _noarp_neighbour(self, dev: NetDevice) -> Neighbour:
+        """One for all addresses behind a loopback or NOARP device (Linux keys it by INADDR_ANY)."""
+        neighbour = self._noarp.get(dev.ifindex)
+        if neighbour is None:
+            neighbour = self._mapped(0, dev, dev.mac)
+            self._noarp[dev.ifindex] = neighbour
+        return neighbour
+
+    def _mapped(self, addr: i64, dev: NetDevice, lladdr: i64) -> Neighbour:
+        neighbour = Neighbour(self, addr, dev)
+        neighbour.nud_state = NUD_NOARP
+        self._set_lladdr(neighbour, lladdr)
+        return neighbour
+
+    def _set_lladdr(self, neighbour: Neighbour, lladdr: i64) -> None:
+        neighbour.lladdr = lladdr
+        neighbour.hh = header(lladdr, neighbour.dev.mac, ETH_P_IP)
+        neighbour.updated = self.net.now
+
+    def _enter(self, neighbour: Neighbour, state: i64) -> None:
+        """Take up ``state`` with its timer; INCOMPLETE and PROBE get theirs with the question (_probe_or_give_up)."""
+        now = self.net.now
+        neighbour.nud_state = state
+        neighbour.updated = now
+        neighbour.probes = 0
+        if state == NUD_REACHABLE:
+            neighbour.confirmed = now
+            self.net.timers.mod_timer(neighbour, now + self.reachable_time())
+        elif state == NUD_DELAY:
+            self.net.timers.mod_timer(neighbour, now + self.net.sysctl.delay_first_probe_time * NSEC_PER_SEC)
+        else:
+            self.net.timers.del_timer(neighbour)
+
+    def _probe_or_give_up(self, neighbour: Neighbour) -> None:
+        """Ask once more (neigh_probe), or after the last question without an answer fail."""
+        sysctl = self.net.sysctl
+        limit = sysctl.ucast_solicit if neighbour.nud_state == NUD_PROBE else sysctl.mcast_solicit
+        if neighbour.probes >= limit:
+            self._fail(neighbour)
+            return
+        neighbour.probes += 1
+        retrans = max(sysctl.retrans_time_ms * NSEC_PER_MSEC, MIN_RETRANS)
+        self.net.timers.mod_timer(neighbour, self.net.now + retrans)
+        self.solicitor.solicit(neighbour, neighbour.arp_queue[-1] if neighbour.arp_queue else None)
+
+    def _fail(self, neighbour: Neighbour) -> None:
+        """Nobody answered: each packet that waits ends with the ICMP error its reason calls for (neigh_invalidate)."""
+        self.neigh_event(neighbour, Event.GAVE_UP)
+        self.net.mib.neigh.res_failed += 1
+        for packet in self._take_queue(neighbour):
+            self.net.drop(packet, Reason.NEIGH_FAILED)
+
+    def _enqueue(self, neighbour: Neighbour, packet: Packet) -> None:
+        """Keep ``packet``; the oldest must go while more than unres_qlen_bytes would wait (__neigh_event_send)."""
+        size = packet.truesize
+        while neighbour.arp_queue and neighbour.arp_queue_len_bytes + size > self.net.sysctl.unres_qlen_bytes:
+            oldest = neighbour.arp_queue.pop(0)
+            neighbour.arp_queue_len_bytes -= oldest.truesize
+            self.queued -= 1
+            self.net.drop(oldest, Reason.NEIGH_QUEUEFULL)
+        neighbour.arp_queue.append(packet)
+        neighbour.arp_queue_len_bytes += size
+        self.queued += 1
+
+    def _take_queue(self, neighbour: Neighbour) -> list[Packet]:
+        """Empty the queue before anything is done with it: a drop's ICMP error may want the same neighbour again."""
+        taken = neighbour.arp_queue
+        neighbour.arp_queue = []
+        neighbour.arp_queue_len_bytes = 0
+        self.queued -= len(taken)
+        return taken
+
+    def _send_queued(self, neighbour: Neighbour) -> None:
+        for packet in self._take_queue(neighbour):
+            neighbour.output(packet)
