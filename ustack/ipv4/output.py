@@ -1,0 +1,377 @@
+"""The way out of IPv4 (Linux net/ipv4/ip_output.c).
+
+    ip_queue_xmit ─────────┐
+    ip_build_and_send_pkt ─┼─ ip_local_out ─ [LOCAL_OUT] ─ dst.output: ip_output ─ [POST_ROUTING] ─ ip_finish_output
+    ip_send_datagram ──────┘                                   ip_mc_output ┘     (fragment, GSO) ─ ip_finish_output2
+                                                                                                    ─ neighbour
+
+Packets come as a transport header with its payload (``transport_header`` 0) and get their IP header here.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+from librt.strings import BytesWriter
+from mypy_extensions import i64
+
+from ustack.device.gso import skb_gso_segment
+from ustack.device.net_device import IFF_UP
+from ustack.drop import Reason
+from ustack.dst import RTN_BROADCAST, RTN_MULTICAST, Dst
+from ustack.ipv4.fragment import ip_do_fragment
+from ustack.ipv4.ident import IpIdents
+from ustack.ipv4.options import IpOptions, ip_options_build
+from ustack.netfilter.hooks import NF_INET_LOCAL_OUT, NF_INET_POST_ROUTING, Hooks
+from ustack.packet import CHECKSUM_PARTIAL, Packet, PacketHandler
+from ustack.routing.flow import RT_SCOPE_LINK, RT_SCOPE_UNIVERSE, Flow
+from ustack.sock import IP_PMTUDISC_DO, IP_PMTUDISC_PROBE, IP_PMTUDISC_WANT, Sock, error
+from ustack.wire import ipv4
+from ustack.wire.ethernet import ETH_P_IP
+from ustack.wire.ipv4 import IP_DF, IP_HLEN, IP_MAX_LEN, IPPROTO_TCP, Ipv4Header
+
+if TYPE_CHECKING:
+    from ustack.neighbour.table import NeighbourTable
+    from ustack.net import Net
+    from ustack.routing.route import Routing
+
+
+class Ipv4Output(PacketHandler):
+    """Output of one stack; as a handler it is ip_output, what ``Routing.output`` is to be set to."""
+
+    def __init__(self, net: Net, routing: Routing, hooks: Hooks, neighbours: NeighbourTable) -> None:
+        self.net: Net = net
+        self.routing: Routing = routing
+        self.hooks: Hooks = hooks
+        self.neighbours: NeighbourTable = neighbours
+        self.idents = IpIdents(net)
+        self.mc_output = McOutput(self)  #: what ``Routing.mc_output`` is to be set to
+        self._dst_output = _DstOutput()
+        self._finish = _FinishOutput(self)
+
+    # -- from the transports
+
+    def ip_queue_xmit(self, sk: Sock, packet: Packet) -> i64:
+        """Send a segment of connected ``sk`` with its route, options, TOS and TTL; 0 or an errno.
+
+        ``packet``: see the module; checksum offsets count from its own beginning. EHOSTUNREACH without a route, EPERM
+        or what a hook says if LOCAL_OUT refuses. Whatever the answer, the packet is gone.
+        """
+        dst = sk.dst_cache
+        if dst is None or dst.genid != self.routing.genid:
+            dst = self.sk_route(sk)
+            if dst is None:
+                self.net.drop(packet, Reason.IP_OUTNOROUTES)
+                return errno.EHOSTUNREACH
+        frag_off: i64 = IP_DF if ip_dont_fragment(sk.pmtudisc, dst) else 0
+        segs: i64 = 1
+        if packet.gso_size != 0:
+            segs = (packet.end + packet.frags_len) // packet.gso_size + 1
+        ident = sk.inet_id
+        sk.inet_id = (ident + segs) & 0xFFFF
+        ttl = sk.uc_ttl if sk.uc_ttl > 0 else self.net.sysctl.ip_default_ttl
+        opt = sk.inet_opt
+        options = b"" if opt is None else ip_options_build(opt, sk.daddr, sk.saddr, self.net.now)
+        daddr = opt.faddr if opt is not None and opt.srr else sk.daddr
+        packet.sk = sk
+        packet.dst = dst
+        packet.mark = sk.mark
+        packet.priority = sk.priority
+        push_header(packet, sk.tos, ident, frag_off, ttl, sk.protocol, sk.saddr, daddr, options)
+        return self.ip_local_out(packet)
+
+    def sk_route(self, sk: Sock) -> Dst | None:
+        """A new route for ``sk.dst_cache`` (__sk_dst_check, ip_route_output_ports); None if there is none.
+
+        A strict source route needs its first hop on the link.
+        """
+        opt = sk.inet_opt
+        daddr = opt.faddr if opt is not None and opt.srr else sk.daddr
+        scope: i64 = RT_SCOPE_LINK if sk.dontroute else RT_SCOPE_UNIVERSE
+        flow = Flow(
+            daddr,
+            sk.saddr,
+            sk.bound_dev_if,
+            sk.tos,
+            sk.protocol,
+            sk.num,
+            sk.dport,
+            sk.mark,
+            scope=scope,
+            anysrc=sk.transparent,
+        )
+        sk.dst_cache = None
+        try:
+            dst = self.routing.ip_route_output(flow)
+        except OSError:
+            return None
+        if opt is not None and opt.is_strictroute and dst.gateway != 0:
+            return None
+        sk.dst_cache = dst
+        return dst
+
+    def ip_build_and_send_pkt(
+        self,
+        packet: Packet,
+        dst: Dst,
+        saddr: i64,
+        daddr: i64,
+        protocol: i64,
+        tos: i64,
+        ttl: i64,
+        df: bool,
+        sk: Sock | None = None,
+        opt: IpOptions | None = None,
+    ) -> None:
+        """Send what belongs to no socket, or to one that is not connected yet: a SYN-ACK, a RST, ICMP.
+
+        Without ``df`` it is fragmented if need be. ``opt``: options of the answer (ip_options_echo, ip_options_get).
+        """
+        frag_off: i64 = IP_DF if df and not dst.mtu_locked else 0
+        if frag_off != 0:
+            ident: i64 = 0
+        elif protocol == IPPROTO_TCP:
+            ident = self.net.entropy.u32() & 0xFFFF
+        else:
+            ident = self.idents.ip_idents_reserve(saddr, daddr, protocol, 1)
+        options = b"" if opt is None else ip_options_build(opt, daddr, saddr, self.net.now)
+        packet.sk = sk
+        packet.dst = dst
+        push_header(packet, tos, ident, frag_off, ttl, protocol, saddr, daddr, options)
+        self.ip_local_out(packet)
+
+    def ip_send_datagram(
+        self,
+        sk: Sock,
+        dst: Dst,
+        saddr: i64,
+        daddr: i64,
+        protocol: i64,
+        l4: bytes,
+        tos: i64,
+        ttl: i64,
+        csum_offset: i64 = -1,
+    ) -> i64:
+        """Send one datagram whose transport header and payload are ``l4`` (ip_make_skb, ip_send_skb); 0 or an errno.
+
+        ``ttl``: below 1 for the socket's own (multicast or unicast). ``csum_offset``: where in ``l4`` the pseudo-header
+        sum stands that the device is to complete; -1 if the checksum is final. A datagram larger than the path's MTU is
+        fragmented; raises EMSGSIZE if the socket forbids that (IP_MTU_DISCOVER) or no header could say its length.
+        """
+        opt = sk.inet_opt
+        options = b"" if opt is None else ip_options_build(opt, daddr, saddr, self.net.now)
+        length: i64 = IP_HLEN + len(options) + len(l4)
+        mtu = sk_mtu(sk.pmtudisc, dst)
+        whole = sk.pmtudisc == IP_PMTUDISC_DO or sk.pmtudisc == IP_PMTUDISC_PROBE
+        if length > IP_MAX_LEN or (whole and length > mtu):
+            raise error(errno.EMSGSIZE)
+        df = whole or (length <= dst.mtu and ip_dont_fragment(sk.pmtudisc, dst))
+        if ttl < 1:
+            ttl = self._default_ttl(sk, dst)
+        packet = Packet(l4)
+        if csum_offset >= 0:
+            packet.ip_summed = CHECKSUM_PARTIAL
+            packet.csum_offset = csum_offset
+        packet.sk = sk
+        packet.dst = dst
+        packet.mark = sk.mark
+        packet.priority = sk.priority
+        ident = self.idents.ip_select_ident_segs(sk, df, saddr, daddr, protocol, 1)
+        first_hop = opt.faddr if opt is not None and opt.srr else daddr
+        push_header(packet, tos, ident, IP_DF if df else 0, ttl, protocol, saddr, first_hop, options)
+        return self.ip_local_out(packet)
+
+    def _default_ttl(self, sk: Sock, dst: Dst) -> i64:
+        if dst.rt_type == RTN_MULTICAST:
+            return sk.mc_ttl
+        return sk.uc_ttl if sk.uc_ttl > 0 else self.net.sysctl.ip_default_ttl
+
+    # -- on the way
+
+    def ip_local_out(self, packet: Packet) -> i64:
+        """A finished packet of our own, ``network_header`` 0 and ``dst`` set, starts out; 0 or an errno."""
+        self.net.mib.ip.OutRequests += 1
+        dst = packet.dst
+        assert dst is not None
+        if self.hooks.active(NF_INET_LOCAL_OUT):
+            reparse(packet)
+            return self.hooks.nf_hook(NF_INET_LOCAL_OUT, packet, None, dst.dev, self._dst_output)
+        output = dst.output
+        assert output is not None
+        output.handle(packet)
+        return 0
+
+    def handle(self, packet: Packet) -> None:
+        """ip_output."""
+        dst = packet.dst
+        assert dst is not None
+        packet.dev = dst.dev
+        if self.hooks.active(NF_INET_POST_ROUTING):
+            reparse(packet)
+            self.hooks.nf_hook(NF_INET_POST_ROUTING, packet, packet.in_dev, dst.dev, self._finish)
+        else:
+            self.ip_finish_output(packet)
+
+    def ip_finish_output(self, packet: Packet) -> None:
+        """Make it fit the path's MTU. A super-segment is measured by the segments it stands for."""
+        dst = packet.dst
+        assert dst is not None
+        sk = packet.sk
+        mtu = dst.mtu if sk is None else sk_mtu(sk.pmtudisc, dst)
+        if packet.gso_size != 0:
+            fits = skb_gso_validate_network_len(packet, mtu)
+        else:
+            fits = packet.end - packet.network_header + packet.frags_len <= mtu
+        if fits:
+            self.ip_finish_output2(packet, dst)
+        else:
+            self.ip_fragment(packet, dst, mtu)
+
+    def ip_fragment(self, packet: Packet, dst: Dst, mtu: i64) -> None:
+        """Too large: cut it up, or say so if its sender forbids that (RFC 1191: fragmentation needed and DF set)."""
+        iph = reparse(packet)
+        mib = self.net.mib.ip
+        if iph is None or iph.dont_fragment:
+            return self.net.drop(packet, Reason.PKT_TOO_BIG, mtu)
+        if packet.gso_size != 0:
+            return self._segment(packet, dst, mtu)
+        fragments = ip_do_fragment(packet, iph, mtu)
+        if not fragments:
+            return self.net.drop(packet, Reason.PKT_TOO_BIG, mtu)
+        for fragment in fragments:
+            mib.FragCreates += 1
+            self.ip_finish_output2(fragment, dst)
+        mib.FragOKs += 1
+        self.net.forward(packet)  # as its fragments
+
+    def _segment(self, packet: Packet, dst: Dst, mtu: i64) -> None:
+        """A super-segment whose segments do not fit either (ip_finish_output_gso): cut it, then cut those."""
+        segments = skb_gso_segment(packet)
+        if not segments:
+            return self.net.drop(packet, Reason.GSO_SEG)
+        for segment in segments:
+            segment.dst = dst
+            if segment.end <= mtu:
+                self.ip_finish_output2(segment, dst)
+            else:
+                self.ip_fragment(segment, dst, mtu)
+        self.net.forward(packet)  # as its segments
+
+    def ip_finish_output2(self, packet: Packet, dst: Dst) -> None:
+        """To the neighbour that ``dst`` names."""
+        mib = self.net.mib.ip
+        mib.OutTransmits += 1
+        if dst.rt_type == RTN_MULTICAST:
+            mib.OutMcastPkts += 1
+        elif dst.rt_type == RTN_BROADCAST:
+            mib.OutBcastPkts += 1
+        neigh = dst.neigh
+        if neigh is None or neigh.dead:
+            neigh = self.neighbours.ip_neigh_gw4(dst.dev, dst.nexthop)
+            dst.neigh = neigh
+            if neigh is None:
+                # the table knows why, and says so as it drops
+                return self.neighbours.output(dst.nexthop, dst.dev, packet)
+        neigh.output(packet)
+
+
+class McOutput(PacketHandler):
+    """ip_mc_output: to many, and ourselves among them."""
+
+    def __init__(self, output: Ipv4Output) -> None:
+        self.output: Ipv4Output = output
+
+    def handle(self, packet: Packet) -> None:
+        dst = packet.dst
+        assert dst is not None
+        if dst.rt_type == RTN_MULTICAST:
+            sk = packet.sk
+            if sk is None or sk.mc_loop:
+                self._loop_back(packet, dst)
+            # RFC 1112 6.1: a datagram with TTL 0 stays on this host
+            iph = reparse(packet)
+            if iph is not None and iph.ttl == 0:
+                return
+        else:
+            self._loop_back(packet, dst)
+        self.output.handle(packet)
+
+    def _loop_back(self, packet: Packet, dst: Dst) -> None:
+        """A copy for our own sockets, through the loopback device's queue (ip_dev_loopback_xmit)."""
+        lo = self.output.routing.inet.loopback()
+        if lo is None or lo.flags & IFF_UP == 0:
+            return
+        copy = packet.clone()
+        copy.in_dev = None
+        self.output.neighbours.output(dst.nexthop, lo, copy)
+
+
+class _DstOutput(PacketHandler):
+    """dst_output: where LOCAL_OUT goes on, with the route the packet has then."""
+
+    def handle(self, packet: Packet) -> None:
+        dst = packet.dst
+        if dst is not None and dst.output is not None:
+            dst.output.handle(packet)
+
+
+class _FinishOutput(PacketHandler):
+    """Where POST_ROUTING goes on."""
+
+    def __init__(self, output: Ipv4Output) -> None:
+        self.output: Ipv4Output = output
+
+    def handle(self, packet: Packet) -> None:
+        self.output.ip_finish_output(packet)
+
+
+def push_header(
+    packet: Packet,
+    tos: i64,
+    ident: i64,
+    frag_off: i64,
+    ttl: i64,
+    protocol: i64,
+    saddr: i64,
+    daddr: i64,
+    options: bytes = b"",
+) -> None:
+    """Put an IP header before a transport header: one new ``buf``, every offset moved."""
+    header_len: i64 = IP_HLEN + len(options)
+    out = BytesWriter()
+    total_len = header_len + packet.end + packet.frags_len
+    ipv4.emit(out, tos, total_len, ident, frag_off, ttl, protocol, saddr, daddr, options)
+    out.write(packet.buf)
+    packet.buf = out.getvalue()
+    packet.end += header_len
+    packet.csum_start += header_len
+    packet.transport_header = header_len
+    packet.network_header = 0
+    packet.data = 0
+    packet.protocol = ETH_P_IP
+
+
+def reparse(packet: Packet) -> Ipv4Header | None:
+    """``packet.iph`` as the header stands now: for hooks, and for what they may have changed."""
+    packet.iph = ipv4.parse(packet.buf, packet.network_header, packet.end)
+    return packet.iph
+
+
+def ip_dont_fragment(pmtudisc: i64, dst: Dst) -> bool:
+    """Whether a socket with this IP_MTU_DISCOVER sets DF towards ``dst``."""
+    return pmtudisc == IP_PMTUDISC_DO or (pmtudisc == IP_PMTUDISC_WANT and not dst.mtu_locked)
+
+
+def sk_mtu(pmtudisc: i64, dst: Dst) -> i64:
+    """The MTU a socket goes by (ip_skb_dst_mtu): who probes does not believe what paths say."""
+    return min(dst.dev.mtu, IP_MAX_LEN) if pmtudisc >= IP_PMTUDISC_PROBE else dst.mtu
+
+
+def skb_gso_validate_network_len(packet: Packet, mtu: i64) -> bool:
+    """Whether each segment of a super-segment fits ``mtu``; a packet whose headers lie does not."""
+    at = packet.transport_header
+    if at + 13 > packet.end:
+        return False
+    header_len: i64 = (packet.buf[at + 12] >> 4) * 4
+    return at - packet.network_header + header_len + packet.gso_size <= mtu

@@ -1,0 +1,47 @@
+"""Flow: the question a route lookup answers (Linux struct flowi4)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mypy_extensions import i64
+
+# scopes (include/uapi/linux/rtnetlink.h): how far a destination is; a larger number is nearer
+RT_SCOPE_UNIVERSE: Final = 0
+RT_SCOPE_SITE: Final = 200
+RT_SCOPE_LINK: Final = 253
+RT_SCOPE_HOST: Final = 254
+RT_SCOPE_NOWHERE: Final = 255
+
+
+class Flow:
+    """Addresses and ports in host order; 0 means any, or "choose one". ``oif`` and ``iif`` are interface indices.
+
+    ip_route_output writes its choice into ``saddr``, ``daddr`` and ``oif``, as the kernel does.
+    """
+
+    def __init__(
+        self,
+        daddr: i64,
+        saddr: i64 = 0,
+        oif: i64 = 0,
+        tos: i64 = 0,
+        proto: i64 = 0,
+        sport: i64 = 0,
+        dport: i64 = 0,
+        mark: i64 = 0,
+        iif: i64 = 0,
+        scope: i64 = RT_SCOPE_UNIVERSE,
+        anysrc: bool = False,
+    ) -> None:
+        self.daddr: i64 = daddr
+        self.saddr: i64 = saddr
+        self.oif: i64 = oif
+        self.tos: i64 = tos
+        self.proto: i64 = proto
+        self.sport: i64 = sport
+        self.dport: i64 = dport
+        self.mark: i64 = mark
+        self.iif: i64 = iif
+        self.scope: i64 = scope  #: RT_SCOPE_LINK: on the link or not at all (SO_DONTROUTE)
+        self.anysrc: bool = anysrc  #: ``saddr`` need not be ours (FLOWI_FLAG_ANYSRC: transparent, header included)
