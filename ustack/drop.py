@@ -84,6 +84,7 @@ class Reason(IntEnum):
     UDP_MALFORMED = auto()
     UDP_CSUM = auto()
     IGNORED_MULTI = auto()  #: UDP multicast or broadcast without a listener
+    TCP_NOT_UNICAST = auto()  #: sent to more hosts than one
     TCP_MALFORMED = auto()
     TCP_CSUM = auto()
     TCP_MINTTL = auto()
@@ -94,6 +95,7 @@ class Reason(IntEnum):
     TCP_OFOMERGE = auto()
     TCP_OFO_DROP = auto()
     TCP_OFO_QUEUE_PRUNE = auto()
+    PROTO_MEM = auto()  #: in order, but over the receive buffer
     TCP_RFC7323_PAWS = auto()
     TCP_OLD_SEQUENCE = auto()
     TCP_INVALID_SEQUENCE = auto()
@@ -160,6 +162,7 @@ EFFECTS: Final[dict[Reason, Effect]] = {
     Reason.TCP_ZEROWINDOW: Effect(("TcpExt.TCPZeroWindowDrop",)),
     Reason.TCP_OFO_DROP: Effect(("TcpExt.TCPOFODrop",)),
     Reason.TCP_OFO_QUEUE_PRUNE: Effect(("TcpExt.OfoPruned",)),
+    Reason.PROTO_MEM: Effect(("TcpExt.TCPRcvQDrop",)),
     Reason.TCP_OFOMERGE: Effect(("TcpExt.TCPOFOMerge",)),
     Reason.TCP_RFC7323_PAWS: Effect(("TcpExt.PAWSEstab",)),
     Reason.TCP_LISTEN_OVERFLOW: Effect(("TcpExt.ListenOverflows", "TcpExt.ListenDrops")),

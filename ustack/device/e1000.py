@@ -10,6 +10,7 @@ from ustack.device.core import MAX_SKB_FRAGS
 from ustack.device.gso import partial_fits
 from ustack.device.net_device import (
     ETH_DATA_LEN,
+    ETH_HLEN,
     IFF_BROADCAST,
     IFF_MULTICAST,
     IFF_RUNNING,
@@ -39,6 +40,7 @@ from ustack.device.ring import (
     TxDescriptor,
 )
 from ustack.packet import CHECKSUM_NONE, CHECKSUM_PARTIAL, Packet
+from ustack.wire.ipv4 import IP_HLEN
 
 if TYPE_CHECKING:
     from ustack.device.core import Devices
@@ -270,7 +272,8 @@ class E1000(NetDevice):
     def _rx_checksum(self, packet: Packet, descriptor: RxDescriptor) -> None:
         """What the hardware says about the checksum (e1000_rx_checksum, skb_partial_csum_set).
 
-        A partial one whose field lies outside the frame is no statement at all: the stack checks for itself.
+        A partial one whose field lies outside the frame, or whose sum begins before a transport header can
+        (virtio_net_hdr_to_skb), is no statement at all: the stack checks for itself, and nothing is written there.
         """
         if descriptor.ip_summed != CHECKSUM_PARTIAL:
             if self.features & NETIF_F_RXCSUM != 0:
@@ -278,7 +281,7 @@ class E1000(NetDevice):
             return
         packet.csum_start = descriptor.csum_start
         packet.csum_offset = descriptor.csum_offset
-        if partial_fits(packet):
+        if packet.csum_start >= ETH_HLEN + IP_HLEN and partial_fits(packet):
             packet.ip_summed = CHECKSUM_PARTIAL
 
     def _discard(self, status: i64) -> None:
