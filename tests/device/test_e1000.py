@@ -448,3 +448,16 @@ def test_without_offload_only_plain_frames_leave() -> None:
     assert [len(data) for data in sent] == [1514, 1514, 1514, 66 + 5000 - 3 * 1448]
     assert max(len(data) for data in sent) == MTU + 14
     assert [IP(data[14:]).id for data in sent] == [1, 2, 3, 4]
+
+
+def test_a_frame_may_begin_anywhere_in_its_buffer() -> None:
+    """The hardware's own header stays in front of the frame, uncopied; every offset follows from ``start``."""
+    bench = Bench()
+    whole = frame(b"payload")
+    bench.nic.receive_frame(b"\xee" * 10 + whole, start=10)
+    bench.nic.rx_interrupt()
+    bench.devices.net_rx_action()
+    (packet,) = bench.sink.packets
+    assert packet.buf[packet.mac_header : packet.end] == whole
+    assert (packet.mac_header, packet.network_header, packet.data) == (10, 24, 24)
+    assert stats(bench.dev) == {"rx_packets": 1, "rx_bytes": len(whole)}

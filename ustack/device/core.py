@@ -51,7 +51,7 @@ class PacketTap:
     """Sees every frame of every device (Linux dev_add_pack(ETH_P_ALL)): captures."""
 
     def frame(self, packet: Packet, outgoing: bool) -> None:
-        """``packet.buf`` and its pieces are the frame from the Ethernet header on, ``packet.dev`` the device."""
+        """The frame is ``packet.buf`` from ``mac_header`` to ``end``, then its pieces; ``packet.dev`` the device."""
         raise NotImplementedError
 
 
@@ -148,7 +148,7 @@ class Devices:
     # -- in
 
     def netif_receive_skb(self, packet: Packet) -> None:
-        """A frame from a driver, ``packet.dev`` set: to the taps and to the protocol of its EtherType.
+        """A frame from a driver, ``dev`` and ``mac_header`` set: to the taps and to the protocol of its EtherType.
 
         A frame shorter than an Ethernet header or longer than its device can carry ends here, counted as an error.
         """
@@ -156,16 +156,16 @@ class Devices:
         dev = packet.dev
         assert dev is not None
         net.receive(packet)
-        length = packet.end
+        start = packet.mac_header
+        length = packet.end - start
         if length < ETH_HLEN or (length > dev.mtu + ETH_HLEN + VLAN_HLEN and packet.gso_size == 0):
             self._malformed(packet, dev)
             return
         buf = packet.buf
-        ethertype = u16(buf, 12)
+        ethertype = u16(buf, start + 12)
         packet.protocol = ethertype
-        packet.network_header = ETH_HLEN
-        packet.data = ETH_HLEN
-        dst = u48(buf, 0)
+        packet.network_header = packet.data = start + ETH_HLEN
+        dst = u48(buf, start)
         if dst != dev.mac:
             self._not_to_us(packet, dev, dst)
         if self._tapped:

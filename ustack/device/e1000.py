@@ -247,6 +247,7 @@ class E1000(NetDevice):
             if status & STAT_DD == 0:
                 break
             packet = Packet(descriptor.buffer, self)
+            packet.mac_header = descriptor.start
             if descriptor.ip_summed != CHECKSUM_NONE:
                 self._rx_checksum(packet, descriptor)
             if descriptor.gso_size != 0:
@@ -265,7 +266,7 @@ class E1000(NetDevice):
 
     def _receive(self, packet: Packet) -> None:
         self.stats.rx_packets += 1
-        self.stats.rx_bytes += packet.end
+        self.stats.rx_bytes += packet.end - packet.mac_header
         packet.tstamp = self._devices.net.now
         self._devices.netif_receive_skb(packet)
 
@@ -279,9 +280,9 @@ class E1000(NetDevice):
             if self.features & NETIF_F_RXCSUM != 0:
                 packet.ip_summed = descriptor.ip_summed
             return
-        packet.csum_start = descriptor.csum_start
+        packet.csum_start = descriptor.start + descriptor.csum_start
         packet.csum_offset = descriptor.csum_offset
-        if packet.csum_start >= ETH_HLEN + IP_HLEN and partial_fits(packet):
+        if descriptor.csum_start >= ETH_HLEN + IP_HLEN and partial_fits(packet):
             packet.ip_summed = CHECKSUM_PARTIAL
 
     def _discard(self, status: i64) -> None:

@@ -47,11 +47,15 @@ ICR_RXT0: Final = 0x80  #: frames received
 
 
 class RxDescriptor:
-    """One frame, or a part of one where EOP is missing. Offsets count from the first byte of the frame."""
+    """One frame, or a part of one where EOP is missing; it lies in ``buffer`` from ``start`` on.
+
+    Offsets count from the first byte of the frame.
+    """
 
     def __init__(self) -> None:
         self.status: i64 = 0
         self.buffer: bytes = b""
+        self.start: i64 = 0  #: what the hardware put before the frame (a virtio_net_hdr) stays there, uncopied
         self.ip_summed: i64 = CHECKSUM_NONE  #: NONE, UNNECESSARY (DATA_VALID) or PARTIAL (NEEDS_CSUM)
         self.csum_start: i64 = 0
         self.csum_offset: i64 = 0
@@ -200,8 +204,9 @@ class NicRegisters:
         csum_offset: i64 = 0,
         gso_size: i64 = 0,
         gso_type: i64 = SKB_GSO_NONE,
+        start: i64 = 0,
     ) -> bool:
-        """Put a frame into the ring; the driver hears of it at the next ``rx_interrupt``.
+        """Put a frame into the ring, ``frame`` from ``start`` on; the driver hears of it at the next ``rx_interrupt``.
 
         False if it was lost: the device is not open, or the ring is full, which MPC counts.
         """
@@ -211,6 +216,7 @@ class NicRegisters:
             return False
         descriptor = ring.descriptors[ring.head & ring.mask]
         descriptor.buffer = frame
+        descriptor.start = start
         descriptor.ip_summed = ip_summed
         descriptor.csum_start = csum_start
         descriptor.csum_offset = csum_offset
