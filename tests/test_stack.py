@@ -509,3 +509,22 @@ def test_a_device_that_is_removed_takes_its_routes_along() -> None:
         assert pair.a.devices.by_name("eth0") is None
         assert code_of(lambda: sock.sendto(b"x", (B, 7))) == errno.ENETUNREACH
         assert pair.a.queued() == 0
+
+
+def test_an_owner_who_is_to_be_told_makes_the_stack_want_a_poll() -> None:
+    """A disconnect outside a poll wakes whoever watches: next_deadline says at once, or nobody would hear of it."""
+    with Pair(resolved=True) as pair:
+        server, client = pair.b.socket(), pair.a.socket()
+        server.bind((B, 80))
+        server.listen(1)
+        assert code_of(lambda: client.connect((B, 80))) == errno.EINPROGRESS
+        pair.run_until(lambda: readable(server))
+        events = Events()
+        client.observe(events)
+        assert pair.a.next_deadline() > pair.a.net.now
+        client.sk.disconnect()
+        assert pair.a.next_deadline() <= pair.a.net.now
+        pair.a.poll(pair.a.net.now)
+        assert events.seen == ["error", "state"]
+        client.close()
+        server.close()

@@ -102,6 +102,7 @@ class TcpExtMib:
     """The TcpExt group (enum LINUX_MIB_*)."""
 
     SyncookiesSent: i64 = 0
+    EmbryonicRsts: i64 = 0  #: half-open connections ended by a RST or a bad SYN
     PruneCalled: i64 = 0
     RcvPruned: i64 = 0
     OfoPruned: i64 = 0
@@ -120,6 +121,7 @@ class TcpExtMib:
     TCPPureAcks: i64 = 0
     TCPHPAcks: i64 = 0
     TCPRenoRecovery: i64 = 0
+    TCPRenoRecoveryFail: i64 = 0
     TCPRenoFailures: i64 = 0
     TCPLossFailures: i64 = 0
     TCPFastRetrans: i64 = 0

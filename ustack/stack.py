@@ -154,8 +154,8 @@ class Stack(Pollable):
         return False
 
     def next_deadline(self) -> i64:
-        """When ``poll`` has something to do: the present if frames wait, else the first timer's time, or NEVER."""
-        if self.devices.pending():
+        """When ``poll`` has something to do: the present if frames or owners wait, else the first timer's time, or NEVER."""
+        if self.devices.pending() or self.tcp.pending():
             return self.net.now
         return self.net.timers.next_deadline()
 

@@ -302,9 +302,7 @@ class McOutput(PacketHandler):
         lo = self.output.routing.inet.loopback()
         if lo is None or lo.flags & IFF_UP == 0:
             return
-        copy = packet.clone()
-        copy.in_dev = None
-        self.output.neighbours.output(dst.nexthop, lo, copy)
+        self.output.neighbours.output(dst.nexthop, lo, packet.clone())
 
 
 class _DstOutput(PacketHandler):

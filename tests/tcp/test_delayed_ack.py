@@ -1,0 +1,189 @@
+"""When an ACK goes: at once, with the batch, with data, or after a delay (RFC 9293 section 3.8.6.3, RFC 5681 4.2)."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.tcp.peer import MSEC, SEC, Peer, established
+from ustack.tcp.options import IPPROTO_TCP, TCP_NODELAY, TCP_QUICKACK
+
+MSS = 1460
+
+
+def slow(c: Peer) -> Peer:
+    """Past the quick ACKs of the beginning: the stack delays."""
+    c.app_setsockopt(IPPROTO_TCP, TCP_QUICKACK, 0)
+    return c
+
+
+def data(length: int) -> bytes:
+    return bytes(length)
+
+
+def test_the_first_segments_are_acknowledged_at_once() -> None:
+    """The sender is in slow start and lives by our ACKs (TCP_MAX_QUICKACKS): sixteen, then every second one."""
+    with established(mss=536) as c:
+        for number in range(1, 17):
+            c.inject("A", data(536))
+            c.expect("A", seq=1, ack=1 + number * 536)
+        c.mark()
+        c.inject("A", data(536))
+        c.silent(until=39 * MSEC)
+        c.inject("A", data(536))
+        c.expect("A", seq=1, ack=1 + 18 * 536)
+        c.silent(until=SEC)
+        c.counted(TCPHPHits=2)
+
+
+def test_a_lone_segment_waits_forty_milliseconds() -> None:
+    """RFC 9293 MUST-40: "the delay MUST be less than 0.5 seconds"; Linux's ATO begins at TCP_ATO_MIN, 40 ms."""
+    with slow(established()) as c:
+        c.inject("A", data(100))
+        c.silent(until=40 * MSEC - 1)
+        c.expect("A", seq=1, ack=101, at=40 * MSEC)
+        c.silent(until=10 * SEC)
+        c.counted(TCPHPHits=1, DelayedACKs=1)
+
+
+@pytest.mark.parametrize("size", [MSS, 536, 200])
+def test_every_second_full_segment_is_acknowledged(size: int) -> None:
+    """RFC 9293 SHLD-19, RFC 5681 4.2: "an ACK SHOULD be generated for at least every second full-sized segment"; the
+    peer's full size is learned, a small one from two alike."""
+    with slow(established(mss=size)) as c:
+        c.inject("A", data(size))
+        c.inject("A", data(size))
+        c.run(SEC)
+        c.out.clear()
+        slow(c)
+        c.mark()
+        sent = int(c.nxt)
+        for _ in range(10):
+            c.inject("A", data(size))
+            c.silent()
+            c.inject("A", data(size))
+            sent += 2 * size
+            c.expect("A", seq=1, ack=sent)
+        c.silent(until=SEC)
+        c.counted(TCPHPHits=20)
+
+
+def test_segments_of_one_batch_share_one_ack() -> None:
+    """Like a kernel behind GRO: what came together is answered together."""
+    with established() as c:
+        with c.batch():
+            for _ in range(20):
+                c.inject("A", data(MSS))
+        c.expect("A", seq=1, ack=1 + 20 * MSS)
+        c.silent(until=SEC)
+        c.counted(TCPHPHits=20)
+
+
+def test_duplicate_acks_are_not_batched() -> None:
+    """RFC 5681 4.2: one for every segment out of order; the sender counts them."""
+    with established() as c:
+        with c.batch():
+            for number in (1, 2, 3):
+                c.inject("A", data(MSS), seq=1 + number * MSS)
+        for _ in range(3):
+            c.expect("A", seq=1, ack=1)
+        c.silent(until=SEC)
+        c.counted(TCPOFOQueue=3)
+
+
+def test_an_ack_rides_on_data_that_goes_anyway() -> None:
+    with slow(established()) as c:
+        c.inject("PA", b"request")
+        c.app_recv()
+        assert c.app_send(b"answer") == 6
+        c.expect("PA", seq=1, ack=8, data=b"answer")
+        c.silent(until=100 * MSEC)
+        c.counted(TCPHPHits=1, TCPOrigDataSent=1)
+        c.inject("A", ack=7)
+
+
+def test_an_interactive_connection_waits_for_its_answer() -> None:
+    """Ping-pong: data that answered data makes the stack expect to answer the next as well."""
+    with established() as c:
+        c.app_setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
+        c.inject("PA", b"1")
+        c.expect("A", ack=2)
+        c.app_recv()
+        c.app_send(b"1")
+        c.expect("PA", ack=2, data=b"1")
+        c.mark()
+        c.inject("PA", b"2", ack=2)
+        c.app_recv()
+        c.silent(until=39 * MSEC)
+        c.app_send(b"2")
+        c.expect("PA", ack=3, data=b"2")
+        c.silent(until=100 * MSEC)
+        c.inject("A", ack=3)
+        c.inject("PA", b"3", ack=3)
+        c.mark()
+        c.expect("A", seq=3, ack=4, at=40 * MSEC)  # no answer this time: no longer interactive
+        assert not c.tp.ack_pingpong
+
+
+def test_a_read_that_takes_the_end_of_a_write_is_acknowledged() -> None:
+    """tcp_cleanup_rbuf: PSH, the buffer empty, nobody expected to answer: the ACK need not wait."""
+    with established() as c:
+        for number in range(16):
+            c.inject("PA", data(100))
+            c.expect("A", ack=101 + number * 100)
+        c.app_recv()
+        c.out.clear()
+        c.mark()
+        c.inject("PA", b"x" * 100)
+        c.silent()
+        assert c.app_recv() == b"x" * 100
+        c.expect("A", seq=1, ack=1701)
+        c.silent(until=SEC)
+        c.counted(TCPHPHits=1)
+
+
+def test_quickack_can_be_asked_for_and_refused() -> None:
+    with established() as c:
+        c.app_setsockopt(IPPROTO_TCP, TCP_QUICKACK, 0)
+        c.inject("A", data(10))
+        c.silent(until=20 * MSEC)
+        c.app_recv()
+        c.silent()
+        c.app_setsockopt(IPPROTO_TCP, TCP_QUICKACK, 1)
+        c.expect("A", seq=1, ack=11)
+        c.inject("A", data(10))
+        c.expect("A", seq=1, ack=21)
+        c.silent(until=SEC)
+
+
+def test_the_delay_grows_with_the_gaps_between_segments_and_has_a_limit() -> None:
+    """RFC 9293 MUST-40; TCP_DELACK_MAX: 200 ms however far apart they come."""
+    with slow(established()) as c:
+        delays = []
+        for _ in range(8):
+            slow(c)
+            c.mark()
+            c.inject("A", data(10))
+            s = c.next_segment(at=SEC)
+            delays.append(s.time - c.zero)
+        assert all(0 < delay <= 200 * MSEC for delay in delays)
+        assert delays[0] == 40 * MSEC
+
+
+def test_a_closed_connection_owes_no_ack() -> None:
+    """CVE-2022-1678: no timer outlives its connection."""
+    with slow(established()) as c:
+        c.inject("A", data(10))
+        c.inject("R")
+        c.silent(until=10 * SEC)
+        assert c.timers_pending() == 0
+
+
+def test_the_window_is_acknowledged_when_a_batch_is_read_while_it_is_received() -> None:
+    """An observer that reads inside the batch causes no second ACK."""
+    with established() as c:
+        with c.batch():
+            c.inject("A", data(MSS))
+            c.inject("A", data(MSS))
+        c.expect("A", seq=1, ack=1 + 2 * MSS)
+        c.app_recv()
+        c.silent(until=SEC)

@@ -1,0 +1,356 @@
+"""TcpControl: the transmission control block (RFC 9293 section 3.3.1; Linux struct tcp_sock, inet_connection_sock).
+
+Variables carry Linux's names where RFC 9293's differ: SND.UNA snd_una, SND.NXT snd_nxt, RCV.NXT rcv_nxt, ISS iss,
+IRS irs. Sequence numbers are integers in [0, 2**32), windows and sizes bytes, times ns, cwnd segments of one MSS.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+from mypy_extensions import i64
+
+from ustack.sock import TCP_CLOSE, TCP_CLOSE_WAIT, TCP_ESTABLISHED, Sock
+from ustack.tcp.seq import before
+from ustack.tcp.states import Event, after, in_set
+from ustack.timer import NSEC_PER_MSEC, NSEC_PER_SEC, Timer
+
+if TYPE_CHECKING:
+    from ustack.net import Net
+    from ustack.tcp.congestion.base import CongestionOps
+    from ustack.tcp.ofo import OfoQueue, RcvSegment
+    from ustack.tcp.ports import BindBucket
+    from ustack.tcp.segment import TcpSkb
+    from ustack.tcp.tables import TcpTables
+
+# include/net/tcp.h
+TCP_RTO_MAX: Final[i64] = 120 * NSEC_PER_SEC
+TCP_RTO_MIN: Final[i64] = 200 * NSEC_PER_MSEC
+#: RFC 6298 (2.1): "the sender SHOULD set RTO <- 1 second".
+TCP_TIMEOUT_INIT: Final[i64] = 1 * NSEC_PER_SEC
+#: RFC 6298 (5.7): after a SYN was lost the RTO "MUST be re-initialized to 3 seconds when data transmission begins".
+TCP_TIMEOUT_FALLBACK: Final[i64] = 3 * NSEC_PER_SEC
+TCP_DELACK_MIN: Final[i64] = 40 * NSEC_PER_MSEC
+#: RFC 9293 MUST-40: the delay "MUST be less than 0.5 seconds".
+TCP_DELACK_MAX: Final[i64] = 200 * NSEC_PER_MSEC
+#: How long an ACK waits for the request after a connection was accepted or data went both ways (ATO).
+TCP_ATO_MIN: Final[i64] = 40 * NSEC_PER_MSEC
+TCP_MAX_QUICKACKS: Final[i64] = 16
+TCP_TIMEWAIT_LEN: Final[i64] = 60 * NSEC_PER_SEC
+TCP_INIT_CWND: Final[i64] = 10
+TCP_INFINITE_SSTHRESH: Final[i64] = 0x7FFF_FFFF
+#: RFC 9293 MUST-15: "default ... 536" for IPv4 without an MSS option.
+TCP_MSS_DEFAULT: Final[i64] = 536
+TCP_MAX_WSCALE: Final = 14
+TCP_MIN_MSS: Final[i64] = 88
+TCP_FASTRETRANS_THRESH: Final[i64] = 3
+#: RFC 7323 section 5.5: a TS.Recent older than 24 days is no longer believed.
+TCP_PAWS_24DAYS: Final[i64] = 24 * 86_400 * NSEC_PER_SEC
+#: NOP, NOP, and the timestamp option (RFC 7323 appendix A; bytes).
+TIMESTAMP_LEN: Final[i64] = 12
+#: RFC 7323 section 5.3: how far TS.Recent may be ahead, in timestamp units, and a segment still be accepted.
+TCP_PAWS_WINDOW: Final[i64] = 1
+
+#: The states that tcpCurrEstab counts.
+CURR_ESTAB: Final[i64] = (1 << TCP_ESTABLISHED) | (1 << TCP_CLOSE_WAIT)
+
+# tcp_ca_state
+TCP_CA_OPEN: Final = 0
+TCP_CA_DISORDER: Final = 1
+TCP_CA_CWR: Final = 2
+TCP_CA_RECOVERY: Final = 3
+TCP_CA_LOSS: Final = 4
+
+# icsk_pending: what the one retransmission timer waits for
+ICSK_TIME_NONE: Final = 0
+ICSK_TIME_RETRANS: Final = 1
+ICSK_TIME_PROBE0: Final = 3
+
+# nonagle
+TCP_NAGLE_OFF: Final = 1
+TCP_NAGLE_CORK: Final = 2
+TCP_NAGLE_PUSH: Final = 4
+
+# ack.pending
+ICSK_ACK_SCHED: Final = 1
+ICSK_ACK_TIMER: Final = 2
+ICSK_ACK_PUSHED: Final = 4  #: the peer may have nothing more to send: answer once it is read
+ICSK_ACK_NOW: Final = 8
+ICSK_ACK_PUSHED2: Final = 16
+
+
+class TcpControl(Sock):
+    """One connection's variables, and the few transitions on them that need nobody else."""
+
+    def __init__(self, net: Net, tables: TcpTables, congestion: CongestionOps) -> None:
+        super().__init__(net, 1, 6)
+        self.tables: TcpTables = tables
+        sysctl = net.sysctl
+        self.rcvbuf = sysctl.tcp_rmem_default
+        self.sndbuf = sysctl.tcp_wmem_default
+        self.wake_events: i64 = 0  #: what the observer is told at the end of the batch (notify.py)
+        self.ehash_key: i64 = -1
+        self.ehash_next: TcpControl | None = None
+        self._init_send(congestion)
+        self._init_receive()
+        self._init_timers()
+        self._init_options()
+        self._init_listen()
+
+    def _init_send(self, congestion: CongestionOps) -> None:
+        self.iss: i64 = 0
+        self.snd_una: i64 = 0
+        self.snd_nxt: i64 = 0
+        self.snd_sml: i64 = 0  #: end of the last small segment sent (Minshall's Nagle)
+        self.write_seq: i64 = 0  #: one past the last byte the user has given
+        self.pushed_seq: i64 = 0
+        self.snd_wnd: i64 = 0
+        self.snd_wl1: i64 = 0
+        self.max_window: i64 = 0
+        self.snd_wscale: i64 = 0
+        self.mss_cache: i64 = TCP_MSS_DEFAULT
+        self.mss_clamp: i64 = TCP_MSS_DEFAULT  #: what the peer's MSS option allows
+        self.user_mss: i64 = 0
+        self.pmtu: i64 = 0
+        self.write_queue: deque[TcpSkb] | None = None  #: not sent yet
+        self.rtx_queue: deque[TcpSkb] | None = None  #: sent, not acknowledged
+        self.wmem_queued: i64 = 0
+        self.sock_nospace: bool = False
+        self.tsq_throttled: bool = False  #: waits for its device's queue (TSQ_THROTTLED)
+        self.nonagle: i64 = 0
+        self.fin_queued: bool = False
+        self.pseudo_sum: i64 = 0  #: pseudo-header sum without the length
+        # congestion control and recovery, in packets
+        self.congestion: CongestionOps = congestion
+        self.ca_state: i64 = TCP_CA_OPEN
+        self.snd_cwnd: i64 = TCP_INIT_CWND
+        self.snd_cwnd_cnt: i64 = 0
+        self.snd_ssthresh: i64 = TCP_INFINITE_SSTHRESH
+        self.prior_cwnd: i64 = 0
+        self.prior_ssthresh: i64 = 0
+        self.max_packets_out: i64 = 0
+        self.cwnd_usage_seq: i64 = 0
+        self.is_cwnd_limited: bool = False
+        self.packets_out: i64 = 0
+        self.sacked_out: i64 = 0  #: without SACK: duplicate ACKs, each a segment that has left the network
+        self.lost_out: i64 = 0
+        self.retrans_out: i64 = 0
+        self.high_seq: i64 = 0  #: snd_nxt when recovery began
+        self.lsndtime: i64 = 0
+
+    def _init_receive(self) -> None:
+        self.irs: i64 = 0
+        self.rcv_nxt: i64 = 0
+        self.copied_seq: i64 = 0  #: first byte the user has not read
+        self.rcv_wup: i64 = 0  #: rcv_nxt when the window was last advertised
+        self.rcv_wnd: i64 = 0
+        self.rcv_wscale: i64 = 0
+        self.rcv_ssthresh: i64 = 0  #: how much of the buffer we dare to advertise yet
+        self.window_clamp: i64 = 0
+        self.rcv_mss: i64 = TCP_MSS_DEFAULT  #: guess of the peer's segment size
+        self.last_seg_size: i64 = 0  #: of the last small segment that could be a full one of a small MSS
+        self.advmss: i64 = 1460
+        self.receive_queue: deque[RcvSegment] | None = None
+        self.ofo: OfoQueue | None = None
+        self.rcvq_space: i64 = 0
+        self.rcvq_seq: i64 = 0
+        self.rcvq_time: i64 = 0
+        self.fin_received: bool = False
+        self.rcvlowat: i64 = 1
+        self.rcvbuf_locked: bool = False  #: SO_RCVBUF was set: no autotuning (SOCK_RCVBUF_LOCK)
+        self.sndbuf_locked: bool = False
+        # delayed acknowledgement (struct icsk_ack)
+        self.ack_pending: i64 = 0
+        self.ack_quick: i64 = 0
+        self.ack_pingpong: bool = False
+        self.ato: i64 = 0
+        self.lrcvtime: i64 = 0
+        self.ack_queued: bool = False  #: on the list of ACKs that the end of the batch sends
+        self.last_oow_ack_time: i64 = 0
+        self.challenge_window: i64 = 0
+        self.challenge_count: i64 = 0
+
+    def _init_timers(self) -> None:
+        self.srtt: i64 = 0  #: smoothed round-trip time, 0 before the first sample
+        self.mdev: i64 = TCP_TIMEOUT_INIT
+        self.mdev_max: i64 = 0
+        self.rttvar: i64 = TCP_TIMEOUT_INIT
+        self.rtt_seq: i64 = 0
+        self.rto: i64 = TCP_TIMEOUT_INIT
+        self.backoff: i64 = 0
+        self.probe_backoff: i64 = 0  #: the same for window probes, which say nothing about the path
+        self.probes_tstamp: i64 = 0  #: when the window was first probed in vain (icsk_probes_tstamp), 0 for never
+        self.retransmits: i64 = 0
+        self.retrans_stamp: i64 = 0  #: when the first retransmission of this run went out, 0 for none
+        self.probes_out: i64 = 0
+        self.connect_time: i64 = 0  #: when the first SYN went out
+        self.rcv_tstamp: i64 = 0  #: when the last segment came in
+        self.icsk_pending: i64 = ICSK_TIME_NONE
+        self.retransmit_timer: Timer | None = None
+        self.delack_timer: Timer | None = None
+        self.keepalive_timer: Timer | None = None
+        self.keepidle: i64 = 0  #: 0: the sysctl
+        self.keepintvl: i64 = 0
+        self.keepcnt: i64 = 0
+        self.syn_retries: i64 = 0
+        self.linger2: i64 = 0  #: ns in FIN_WAIT2, 0: the sysctl, -1: none at all
+        self.user_timeout: i64 = 0  #: ns
+
+    def _init_options(self) -> None:
+        self.tstamp_ok: bool = False
+        self.wscale_ok: bool = False
+        self.sack_ok: bool = False
+        self.ts_recent: i64 = 0
+        self.ts_recent_stamp: i64 = 0
+        self.tsoffset: i64 = 0  #: ms
+        self.saw_tstamp: bool = False  #: of the segment being processed, as the two below
+        self.rcv_tsval: i64 = 0
+        self.rcv_tsecr: i64 = 0
+
+    def _init_listen(self) -> None:
+        self.bind_bucket: BindBucket | None = None
+        self.max_ack_backlog: i64 = 0
+        self.accept_queue: deque[TcpControl] | None = None
+        self.syn_queue_len: i64 = 0
+        self.parent: TcpControl | None = None  #: the listener whose accept queue holds it
+
+    # -- state
+
+    def move(self, event: Event) -> None:
+        """Follow ``event`` through the table of states; it must apply (an assertion, not the peer's to break)."""
+        target = after(self.state, event)
+        assert target is not None, (self.state, event)
+        was = self.state
+        self.state = int(target)
+        mib = self.net.mib.tcp
+        # RFC 4022: tcpCurrEstab and tcpEstabResets tell of "either ESTABLISHED or CLOSE-WAIT"
+        if in_set(self.state, CURR_ESTAB):
+            if not in_set(was, CURR_ESTAB):
+                mib.CurrEstab += 1
+        elif in_set(was, CURR_ESTAB):
+            mib.CurrEstab -= 1
+            if self.state == TCP_CLOSE:
+                mib.EstabResets += 1
+
+    # -- arithmetic on the control block (include/net/tcp.h)
+
+    def tcp_wnd_end(self) -> i64:
+        """One past the last byte the peer lets us send."""
+        return (self.snd_una + self.snd_wnd) & 0xFFFF_FFFF
+
+    def tcp_receive_window(self) -> i64:
+        """What is left of the window we advertised; never negative."""
+        left: i64 = (self.rcv_wup + self.rcv_wnd - self.rcv_nxt) & 0xFFFF_FFFF
+        return 0 if left > 0x7FFF_FFFF else left
+
+    def tcp_packets_in_flight(self) -> i64:
+        """RFC 6675's pipe in packets: sent, minus left the network, plus sent again."""
+        return self.packets_out - self.sacked_out - self.lost_out + self.retrans_out
+
+    def tcp_space(self) -> i64:
+        """Receive buffer still free, as window (bytes)."""
+        free = (self.rcvbuf - self.rmem_alloc) >> 1
+        return 0 if free < 0 else free
+
+    def tcp_full_space(self) -> i64:
+        return self.rcvbuf >> 1
+
+    def in_slow_start(self) -> bool:
+        return self.snd_cwnd < self.snd_ssthresh
+
+    def mstamp(self) -> i64:
+        """Our clock for the timestamp option: milliseconds and the connection's own offset (RFC 7323 section 5.4)."""
+        return (self.net.now // NSEC_PER_MSEC + self.tsoffset) & 0xFFFF_FFFF
+
+    # -- queues
+
+    def send_head(self) -> TcpSkb | None:
+        """The first skb that was never sent (tcp_send_head)."""
+        return self.write_queue[0] if self.write_queue else None
+
+    def rtx_head(self) -> TcpSkb | None:
+        """The oldest skb in flight (tcp_rtx_queue_head)."""
+        return self.rtx_queue[0] if self.rtx_queue else None
+
+    def writes(self) -> deque[TcpSkb]:
+        """The write queue; made on first use, so that an idle connection stays small."""
+        if self.write_queue is None:
+            self.write_queue = deque()
+        return self.write_queue
+
+    def in_flight(self) -> deque[TcpSkb]:
+        """The retransmission queue; made on first use."""
+        if self.rtx_queue is None:
+            self.rtx_queue = deque()
+        return self.rtx_queue
+
+    def received(self) -> deque[RcvSegment]:
+        """The receive queue; made on first use."""
+        if self.receive_queue is None:
+            self.receive_queue = deque()
+        return self.receive_queue
+
+    # -- timers: arming only; what happens when they fire is timers.py
+
+    def reset_xmit_timer(self, what: i64, delay: i64) -> None:
+        """Arm the retransmission timer for ``what``: it waits for one thing at a time (inet_csk_reset_xmit_timer)."""
+        self.icsk_pending = what
+        if self.retransmit_timer is not None:
+            self.net.timers.mod_timer(self.retransmit_timer, self.net.now + min(delay, TCP_RTO_MAX))
+
+    def clear_xmit_timer(self) -> None:
+        """Disarm it, whatever it waited for."""
+        self.icsk_pending = ICSK_TIME_NONE
+        if self.retransmit_timer is not None:
+            self.net.timers.del_timer(self.retransmit_timer)
+
+    def reset_keepalive_timer(self, delay: i64) -> None:
+        if self.keepalive_timer is not None:
+            self.net.timers.mod_timer(self.keepalive_timer, self.net.now + delay)
+
+    def clear_all_timers(self) -> None:
+        """tcp_clear_xmit_timers: nothing of a closed connection may fire (CVE-2022-1678)."""
+        self.clear_xmit_timer()
+        self.ack_pending = 0
+        for timer in (self.delack_timer, self.keepalive_timer):
+            if timer is not None:
+                self.net.timers.del_timer(timer)
+
+    def keepalive_time_when(self) -> i64:
+        """Idle time before the first keepalive probe (ns)."""
+        return self.keepidle or self.net.sysctl.tcp_keepalive_time * NSEC_PER_SEC
+
+    def keepalive_intvl_when(self) -> i64:
+        return self.keepintvl or self.net.sysctl.tcp_keepalive_intvl * NSEC_PER_SEC
+
+    def keepalive_probes(self) -> i64:
+        return self.keepcnt or self.net.sysctl.tcp_keepalive_probes
+
+    def fin_timeout(self) -> i64:
+        """How long FIN_WAIT2 lasts without its owner (ns): at least 3.5 RTO (tcp_fin_time)."""
+        fin_timeout = self.linger2 or self.net.sysctl.tcp_fin_timeout * NSEC_PER_SEC
+        return max(fin_timeout, (self.rto << 2) - (self.rto >> 1))
+
+    # -- acknowledgement bookkeeping
+
+    def incr_quickack(self, max_quickacks: i64) -> None:
+        """So many ACKs at once as half a window needs (tcp_incr_quickack)."""
+        quick = self.rcv_wnd // (2 * self.rcv_mss)
+        self.ack_quick = max(self.ack_quick, min(quick if quick else 2, max_quickacks))
+
+    def enter_quickack_mode(self, max_quickacks: i64) -> None:
+        """Answer the next segments at once (tcp_enter_quickack_mode)."""
+        self.incr_quickack(max_quickacks)
+        self.ack_pingpong = False
+        self.ato = TCP_ATO_MIN
+
+    def in_quickack_mode(self) -> bool:
+        return self.ack_quick > 0 and not self.ack_pingpong
+
+    def charge(self, truesize: i64) -> None:
+        self.rmem_alloc += truesize
+
+    def pushed(self) -> bool:
+        """Half the largest window since the last PSH: time for another (forced_push)."""
+        return before((self.pushed_seq + (self.max_window >> 1)) & 0xFFFF_FFFF, self.write_seq)

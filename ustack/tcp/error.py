@@ -1,0 +1,119 @@
+"""ICMP errors about our segments (RFC 5927, RFC 9293 section 3.9.2.2; Linux tcp_v4_err, tcp_v4_mtu_reduced)."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Final
+
+from mypy_extensions import i64
+
+from ustack.ipv4.icmp import ICMP_ERR_CONVERT
+from ustack.sock import IP_PMTUDISC_DONT, TCP_LISTEN, TCP_SYN_RECV, TCP_SYN_SENT
+from ustack.tcp.finish import tcp_fail
+from ustack.tcp.output import tcp_sync_mss, tcp_xmit_retransmit_queue
+from ustack.tcp.segment import TCPCB_LOST, TCPCB_SACKED_RETRANS
+from ustack.tcp.seq import between
+from ustack.wire.icmp import (
+    ICMP_DEST_UNREACH,
+    ICMP_FRAG_NEEDED,
+    ICMP_HOST_UNREACH,
+    ICMP_NET_UNREACH,
+    ICMP_PARAMETERPROB,
+    ICMP_TIME_EXCEEDED,
+)
+from ustack.wire.octets import u16, u32
+
+if TYPE_CHECKING:
+    from ustack.packet import Packet
+    from ustack.tcp.control import TcpControl
+    from ustack.tcp.tables import TcpTables
+
+#: ip_rt_min_pmtu: no path MTU below this is believed (bytes).
+MIN_PMTU: Final[i64] = 552
+
+
+def tcp_v4_err(tables: TcpTables, packet: Packet, icmp_type: i64, code: i64, info: i64) -> None:
+    """An error that quotes a segment of ours; ``packet`` as NetProtocol.err_handler says."""
+    iph = packet.iph
+    assert iph is not None
+    at = packet.transport_header
+    sport, dport, seq = u16(packet.buf, at), u16(packet.buf, at + 2), u32(packet.buf, at + 4)
+    tp = tables.lookup_established(iph.daddr, dport, iph.saddr, sport)
+    if tp is None:
+        request_error(tables, iph.daddr, dport, iph.saddr, sport, seq, hopeless(icmp_type, code))
+    elif tp.state != TCP_LISTEN:
+        # RFC 5927 4.1: an error is only believed if the quoted sequence number is of data in flight
+        if between(seq, tp.snd_una, tp.snd_nxt):
+            believed(tp, icmp_type, code, info)
+        else:
+            tables.net.mib.tcpext.OutOfWindowIcmps += 1
+
+
+def hopeless(icmp_type: i64, code: i64) -> bool:
+    """True for the errors that end a half-open connection."""
+    if icmp_type == ICMP_DEST_UNREACH:
+        return code == ICMP_NET_UNREACH or code == ICMP_HOST_UNREACH
+    return icmp_type == ICMP_TIME_EXCEEDED or icmp_type == ICMP_PARAMETERPROB
+
+
+def request_error(tables: TcpTables, raddr: i64, rport: i64, laddr: i64, lport: i64, seq: i64, abort: bool) -> None:
+    """An error about a SYN-ACK may end the half-open connection (tcp_req_err); about nothing we know it is counted.
+
+    "There is no good way to pass the error to the newly created socket, and POSIX does not want network errors
+    returned from accept()."
+    """
+    req = tables.lookup_request(raddr, rport, laddr, lport)
+    if req is None:
+        if tables.lookup_timewait(raddr, rport, laddr, lport) is None:
+            tables.net.mib.icmp.InErrors += 1
+    elif seq != req.iss:
+        tables.net.mib.tcpext.OutOfWindowIcmps += 1
+    elif abort:
+        tables.net.mib.tcpext.ListenDrops += 1
+        req.remove()
+
+
+def believed(tp: TcpControl, icmp_type: i64, code: i64, info: i64) -> None:
+    """What the error means: a smaller path MTU, the end of an open, or a note for later."""
+    if icmp_type == ICMP_DEST_UNREACH and code == ICMP_FRAG_NEEDED:
+        tcp_v4_mtu_reduced(tp, info)
+    elif icmp_type == ICMP_DEST_UNREACH and code < len(ICMP_ERR_CONVERT):
+        hard_or_soft(tp, ICMP_ERR_CONVERT[code].errno)
+    elif icmp_type == ICMP_TIME_EXCEEDED:
+        hard_or_soft(tp, errno.EHOSTUNREACH)
+    elif icmp_type == ICMP_PARAMETERPROB:
+        hard_or_soft(tp, errno.EPROTO)
+    # RFC 6633: "A TCP host MUST silently discard any received ICMP Source Quench messages."
+
+
+def hard_or_soft(tp: TcpControl, code: i64) -> None:
+    """RFC 5927 5: an established connection outlives every unreachable; one being opened ends with it, as in Linux."""
+    if tp.state == TCP_SYN_SENT or tp.state == TCP_SYN_RECV:
+        tcp_fail(tp, code)
+    elif tp.recverr:
+        tp.report(code)
+    else:
+        tp.err_soft = code
+
+
+def tcp_v4_mtu_reduced(tp: TcpControl, mtu: i64) -> None:
+    """RFC 1191: send smaller from now on, and again what was too large (tcp_simple_retransmit)."""
+    if tp.pmtudisc == IP_PMTUDISC_DONT or mtu >= tp.pmtu or tp.dst_cache is None:
+        return
+    tp.tables.routing.update_pmtu(tp.daddr, max(mtu, MIN_PMTU))
+    tcp_sync_mss(tp, max(mtu, MIN_PMTU))
+    tp.dst_cache = None
+    tcp_simple_retransmit(tp)
+
+
+def tcp_simple_retransmit(tp: TcpControl) -> None:
+    """What is in flight was dropped for its size, not by congestion: again, without touching the window."""
+    for skb in tp.in_flight():
+        if skb.len > tp.mss_cache and not skb.sacked & TCPCB_LOST:
+            if skb.sacked & TCPCB_SACKED_RETRANS:
+                skb.sacked &= ~TCPCB_SACKED_RETRANS
+                tp.retrans_out -= skb.pcount
+            skb.sacked |= TCPCB_LOST
+            tp.lost_out += skb.pcount
+    tp.sacked_out = 0
+    tcp_xmit_retransmit_queue(tp)

@@ -1,0 +1,208 @@
+"""TCP as IPv4 sees it: segments and errors in, and the end of a batch (Linux net/ipv4/tcp_ipv4.c)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mypy_extensions import i64
+
+from ustack.device.core import Devices, Flusher
+from ustack.drop import Reason
+from ustack.dst import RTN_BROADCAST, RTN_MULTICAST
+from ustack.ipv4.protocol import NetProtocol
+from ustack.packet import CHECKSUM_NONE, PACKET_HOST, Packet
+from ustack.tcp.accept import tcp_v4_syn_recv_sock
+from ustack.tcp.congestion.registry import Registry
+from ustack.tcp.error import tcp_v4_err
+from ustack.tcp.input import tcp_rcv_state_process, tcp_v4_do_rcv
+from ustack.tcp.notify import tell
+from ustack.tcp.output import tcp_tsq_handler
+from ustack.tcp.ports import BindTable
+from ustack.tcp.reply import tcp_v4_send_reset
+from ustack.tcp.request import (
+    RequestSock,
+    request_segment_acceptable,
+    request_syn_again,
+    tcp_conn_request,
+)
+from ustack.tcp.sock import TcpSock
+from ustack.tcp.tables import NO_ISN, TcpTables
+from ustack.tcp.timewait import tcp_timewait_state_process
+from ustack.tcp.transmit import tcp_send_ack
+from ustack.wire import tcp as wire
+from ustack.wire.checksum import csum_partial, csum_tcpudp_nofold
+from ustack.wire.ipv4 import IPPROTO_TCP, Ipv4Header
+from ustack.wire.tcp import TCPHDR_ACK, TCPHDR_FIN, TCPHDR_RST, TCPHDR_SYN, TcpHeader
+
+if TYPE_CHECKING:
+    from ustack.ipv4.output import Ipv4Output
+    from ustack.neighbour.table import NeighbourTable
+    from ustack.net import Net
+    from ustack.routing.route import Routing
+    from ustack.tcp.control import TcpControl
+
+
+class Tables(TcpTables):
+    """The room's tables, able to make the room's sockets."""
+
+    def __init__(
+        self, net: Net, ipv4: Ipv4Output, routing: Routing, neighbours: NeighbourTable, devices: Devices
+    ) -> None:
+        super().__init__(net, ipv4, routing, neighbours, devices, BindTable(net))
+        self.congestion: Registry = Registry()
+
+    def new_sock(self) -> TcpSock:
+        return TcpSock(self.net, self, self.congestion.default())
+
+
+class BatchEnd(Flusher):
+    """What waits for the end of a batch of received frames: owners are told, devices fed, then ACKs are sent."""
+
+    def __init__(self, tables: TcpTables) -> None:
+        self.tables: TcpTables = tables
+
+    def flush(self) -> None:
+        tables = self.tables
+        while tables.wakeups:
+            woken, tables.wakeups = tables.wakeups, []
+            for tp in woken:
+                tell(tp)
+        tables.batching = False
+        if tables.throttled:
+            waiting, tables.throttled = tables.throttled, []
+            for tp in waiting:
+                tcp_tsq_handler(tp)
+        if tables.acks:
+            owing, tables.acks = tables.acks, []
+            for tp in owing:
+                tp.ack_queued = False
+                if tp.ack_pending:
+                    tcp_send_ack(tp)
+
+
+class Tcp(NetProtocol):
+    """The protocol of one stack."""
+
+    def __init__(
+        self, net: Net, ipv4: Ipv4Output, routing: Routing, neighbours: NeighbourTable, devices: Devices
+    ) -> None:
+        self.net: Net = net
+        self.tables: Tables = Tables(net, ipv4, routing, neighbours, devices)
+        devices.at_softirq_end(BatchEnd(self.tables))
+
+    def new_sock(self) -> TcpSock:
+        """An unbound, unconnected socket."""
+        return self.tables.new_sock()
+
+    def pending(self) -> bool:
+        """Whether somebody waits for the end of a batch though none is being received: a poll will tell them."""
+        return len(self.tables.wakeups) != 0
+
+    def handler(self, packet: Packet) -> None:
+        """tcp_v4_rcv: parse, verify, find the connection, hand over."""
+        net = self.net
+        iph = packet.iph
+        assert iph is not None
+        if packet.pkt_type != PACKET_HOST or not to_one_host(packet):
+            # RFC 9293 MUST-57: "MUST silently discard an incoming SYN segment that is addressed to a broadcast or
+            # multicast address"; Linux discards every other segment too
+            return net.drop(packet, Reason.TCP_NOT_UNICAST)
+        net.mib.tcp.InSegs += 1
+        th = wire.parse(packet.buf, packet.data, packet.end)
+        if th is None:
+            return net.drop(packet, Reason.TCP_MALFORMED)
+        if packet.ip_summed == CHECKSUM_NONE and not checksum_ok(packet, iph):
+            return net.drop(packet, Reason.TCP_CSUM)
+        tables = self.tables
+        tables.batching = True
+        tp = tables.lookup_established(iph.saddr, th.sport, iph.daddr, th.dport)
+        if tp is not None:
+            if iph.ttl < tp.min_ttl:
+                return net.drop(packet, Reason.TCP_MINTTL)
+            return tcp_v4_do_rcv(tp, packet, th)
+        self.not_established(packet, iph, th)
+
+    def not_established(self, packet: Packet, iph: Ipv4Header, th: TcpHeader) -> None:
+        """Being opened, just closed, for a listener, or for nobody."""
+        tables = self.tables
+        dev = packet.in_dev
+        ifindex: i64 = dev.ifindex if dev is not None else 0
+        if tables.requests:
+            req = tables.lookup_request(iph.saddr, th.sport, iph.daddr, th.dport)
+            if req is not None:
+                return tcp_check_req(req, packet, th)
+        listener = tables.lookup_listener(iph.daddr, th.dport, ifindex)
+        isn: i64 = NO_ISN
+        if tables.timewait:
+            tw = tables.lookup_timewait(iph.saddr, th.sport, iph.daddr, th.dport)
+            if tw is not None:
+                isn = tcp_timewait_state_process(tw, packet, th, listener is not None)
+                if isn == NO_ISN:
+                    return None
+        return self.to_listener(listener, packet, iph, th, isn)
+
+    def to_listener(
+        self, listener: TcpControl | None, packet: Packet, iph: Ipv4Header, th: TcpHeader, isn: i64
+    ) -> None:
+        """RFC 9293 section 3.10.7.2 (LISTEN), and 3.10.7.1 (CLOSED) where nobody listens."""
+        if listener is None:
+            tcp_v4_send_reset(self.tables, packet, th)
+            return self.net.drop(packet, Reason.NO_SOCKET)
+        if iph.ttl < listener.min_ttl:
+            return self.net.drop(packet, Reason.TCP_MINTTL)
+        if th.flags & TCPHDR_RST:
+            # "first, check for a RST: An incoming RST segment could not be valid [...] should be ignored"
+            return self.net.drop(packet, Reason.TCP_FLAGS)
+        if th.flags & TCPHDR_ACK:
+            # "second, check for an ACK: Any acknowledgment is bad if it arrives on a connection still in LISTEN"
+            tcp_v4_send_reset(self.tables, packet, th)
+            return self.net.drop(packet, Reason.TCP_FLAGS)
+        if not th.flags & TCPHDR_SYN or th.flags & TCPHDR_FIN:
+            return self.net.drop(packet, Reason.TCP_FLAGS)
+        return tcp_conn_request(listener, packet, th, isn)
+
+    def err_handler(self, packet: Packet, icmp_type: i64, code: i64, info: i64) -> None:
+        tcp_v4_err(self.tables, packet, icmp_type, code, info)
+
+
+def to_one_host(packet: Packet) -> bool:
+    """False if the packet was routed to a group of hosts, whatever its frame says."""
+    dst = packet.dst
+    return dst is None or (dst.rt_type != RTN_BROADCAST and dst.rt_type != RTN_MULTICAST)
+
+
+def checksum_ok(packet: Packet, iph: Ipv4Header) -> bool:
+    """Verify what no device has verified (tcp_checksum_complete)."""
+    pseudo = csum_tcpudp_nofold(iph.saddr, iph.daddr, packet.end - packet.data, IPPROTO_TCP)
+    return csum_partial(packet.buf, packet.data, packet.end, pseudo) == 0xFFFF
+
+
+def tcp_check_req(req: RequestSock, packet: Packet, th: TcpHeader) -> None:
+    """A segment for a half-open connection (RFC 9293 section 3.10.7.4 for SYN-RECEIVED; tcp_check_req)."""
+    net = req.tables.net
+    if request_syn_again(req, packet, th):
+        return
+    if th.flags & TCPHDR_ACK and th.ack_seq != (req.iss + 1) & 0xFFFF_FFFF:
+        # RFC 9293 3.5.2: "If the connection is in any non-synchronized state (LISTEN, SYN-SENT, SYN-RECEIVED), and the
+        # incoming segment acknowledges something not yet sent [...] a reset is sent", before the sequence is looked at
+        tcp_v4_send_reset(req.tables, packet, th)
+        return net.drop(packet, Reason.TCP_INVALID_ACK_SEQUENCE)
+    if not request_segment_acceptable(req, packet, th):
+        return
+    if th.flags & TCPHDR_RST and th.seq != (req.irs + 1) & 0xFFFF_FFFF:
+        # RFC 9293, second: in the window but not exactly next: "TCP endpoints MUST send an acknowledgment"
+        req.send_ack()
+        return net.drop(packet, Reason.TCP_INVALID_SEQUENCE)
+    if th.flags & (TCPHDR_RST | TCPHDR_SYN):
+        # "If this connection was initiated with a passive OPEN, then return this connection to the LISTEN state"
+        if not th.flags & TCPHDR_RST:
+            tcp_v4_send_reset(req.tables, packet, th)
+        net.mib.tcp.AttemptFails += 1
+        net.mib.tcpext.EmbryonicRsts += 1
+        req.remove()
+        return net.drop(packet, Reason.TCP_RESET)
+    if not th.flags & TCPHDR_ACK:
+        return net.drop(packet, Reason.TCP_FLAGS)
+    child = tcp_v4_syn_recv_sock(req, packet, th)
+    if child is not None:
+        tcp_rcv_state_process(child, packet, th)

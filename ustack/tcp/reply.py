@@ -1,0 +1,75 @@
+"""Segments that belong to no socket: resets, and ACKs for connections that are only remembered.
+
+RFC 9293 section 3.10.7.1 (CLOSED) and 3.5.2; Linux tcp_v4_send_reset, tcp_v4_send_ack.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from librt.strings import BytesWriter
+from mypy_extensions import i64
+
+from ustack.packet import CHECKSUM_PARTIAL, Packet
+from ustack.routing.flow import Flow
+from ustack.tcp.transmit import TCP_CSUM_OFFSET
+from ustack.wire import tcp as wire
+from ustack.wire.checksum import csum_tcpudp_nofold
+from ustack.wire.ipv4 import IPPROTO_TCP
+from ustack.wire.tcp import TCPHDR_ACK, TCPHDR_FIN, TCPHDR_RST, TCPHDR_SYN, TcpHeader
+
+if TYPE_CHECKING:
+    from ustack.tcp.tables import TcpTables
+
+
+def tcp_v4_send_reset(tables: TcpTables, packet: Packet, th: TcpHeader) -> None:
+    """Answer a segment that fits no connection; never another RST, or two stacks would talk for ever.
+
+    RFC 9293 3.10.7.1: "If the ACK bit is off, sequence number zero is used, <SEQ=0><ACK=SEG.SEQ+SEG.LEN>
+    <CTL=RST,ACK>. If the ACK bit is on, <SEQ=SEG.ACK><CTL=RST>."
+    """
+    if th.flags & TCPHDR_RST or packet.iph is None or packet.pkt_type != 0:
+        return
+    seq: i64 = 0
+    ack: i64 = 0
+    flags: i64 = TCPHDR_RST
+    if th.flags & TCPHDR_ACK:
+        seq = th.ack_seq
+    else:
+        length = th.end - th.payload + (1 if th.flags & TCPHDR_SYN else 0) + (1 if th.flags & TCPHDR_FIN else 0)
+        ack = (th.seq + length) & 0xFFFF_FFFF
+        flags |= TCPHDR_ACK
+    tables.net.mib.tcp.OutRsts += 1
+    send_bare(tables, packet.iph.daddr, packet.iph.saddr, th.dport, th.sport, seq, ack, flags, 0, b"")
+
+
+def send_bare(
+    tables: TcpTables,
+    saddr: i64,
+    daddr: i64,
+    sport: i64,
+    dport: i64,
+    seq: i64,
+    ack: i64,
+    flags: i64,
+    window: i64,
+    options: bytes,
+) -> None:
+    """Send a segment without data or socket; without a route to the peer nothing is sent."""
+    try:
+        dst = tables.routing.ip_route_output(Flow(daddr, saddr, proto=IPPROTO_TCP, sport=sport, dport=dport))
+    except OSError:
+        return
+    length: i64 = 20 + len(options)
+    check = csum_tcpudp_nofold(saddr, daddr, length, IPPROTO_TCP)
+    check = (check & 0xFFFF) + (check >> 16)
+    check = (check & 0xFFFF) + (check >> 16)
+    out = BytesWriter()
+    wire.emit(out, sport, dport, seq, ack, flags, window, check, 0, options)
+    reply = Packet(out.getvalue())
+    reply.ip_summed = CHECKSUM_PARTIAL
+    reply.csum_offset = TCP_CSUM_OFFSET
+    tables.net.mib.tcp.OutSegs += 1
+    ttl = tables.net.sysctl.ip_default_ttl
+    # RFC 6864 section 4.1: with DF set and never fragmented the datagram is atomic, its ID means nothing
+    tables.ipv4.ip_build_and_send_pkt(reply, dst, saddr, daddr, IPPROTO_TCP, 0, ttl, True)
