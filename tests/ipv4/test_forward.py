@@ -114,8 +114,27 @@ def test_a_super_segment_is_measured_by_its_segments(gso_size: int, sent: int) -
     host.devices.netif_receive_skb(frame)
     assert host.icmp.sent == ([] if sent else [(3, 4, 1500)]) and host.balanced()
     for out in host.eth1.packets:
-        assert (out.gso_size, out.ip_summed, out.csum_start, out.transport_header) == (gso_size, CHECKSUM_PARTIAL, 34, 34)
+        assert (out.gso_size, out.ip_summed, out.csum_start, out.transport_header) == (
+            gso_size,
+            CHECKSUM_PARTIAL,
+            34,
+            34,
+        )
     assert [len(whole) for whole in host.eth1.take()] == [9040] * sent
+
+
+def test_a_super_segment_that_may_be_cut_is_cut_and_accounted_for() -> None:
+    """ip_finish_output_gso without DF: what was received as one leaves as many, and is forwarded once."""
+    host = router()
+    tcp = b"\0" * 12 + b"\x50" + b"\0" * 7
+    packet = datagram(PEER, FAR, tcp + bytes(range(200)) * 20, protocol=IPPROTO_TCP)
+    frame = Packet(header(host.eth0.mac, 1, ETH_P_IP) + packet, host.eth0)
+    frame.gso_size, frame.gso_type = 2000, 1
+    frame.ip_summed, frame.csum_start, frame.csum_offset = CHECKSUM_PARTIAL, 34, 16
+    host.devices.netif_receive_skb(frame)
+    sent = host.eth1.take()
+    assert all(len(piece) <= 1500 for piece in sent) and sum(len(piece) - 20 for piece in sent) == 2 * 20 + 4000
+    assert host.balanced() and host.net.mib.path.forwarded == 1 and host.drops.reasons == []
 
 
 def test_two_routers_that_point_at_each_other() -> None:
@@ -249,6 +268,26 @@ def test_a_source_route_goes_on_from_here_if_accepted() -> None:
     (sent,) = host.eth1.take()
     assert head(sent).daddr == FAR
     assert sent[20:32] == b"\x83\x0b\x08" + a("198.51.100.2").to_bytes(4, "big") + PEER_1.to_bytes(4, "big") + b"\0"
+
+
+def test_until_it_leaves_a_source_routed_packet_is_still_to_us() -> None:
+    """The next hop becomes the destination in ip_forward_options, after FORWARD has seen what came."""
+    host = router()
+    host.net.sysctl.accept_source_route = 1
+    seen: list[int] = []
+
+    def look(state: HookState) -> int:
+        assert state.packet.iph is not None
+        seen.append(int(state.packet.iph.daddr))
+        return NF_ACCEPT
+
+    host.hooks.nf_register_hook(NF_INET_FORWARD, look)
+    record = b"\x07\x07\x04" + bytes(4)
+    host.rx(datagram(PEER, OURS, options=record + b"\x83\x07\x04" + FAR.to_bytes(4, "big") + b"\0\0"))
+    (sent,) = host.eth1.take()
+    us = a("198.51.100.2").to_bytes(4, "big")
+    assert seen == [OURS] and head(sent).daddr == FAR
+    assert sent[20:36] == b"\x07\x07\x08" + us + b"\x83\x07\x08" + us + b"\0\0"
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,9 @@ def test_other_triples_do_not_show_in_ours(saddr: int, daddr: int, protocol: int
 
 def test_no_two_stacks_agree_and_one_seed_repeats() -> None:
     """The hash has a secret: without it a collision could be computed (CVE-2021-45486)."""
-    runs = [[idents(seed)[1].ip_idents_reserve(OURS, a("10.0.0.0") + i, 17, 1) for i in range(20)] for seed in (0, 1, 0)]
+    runs = [
+        [idents(seed)[1].ip_idents_reserve(OURS, a("10.0.0.0") + i, 17, 1) for i in range(20)] for seed in (0, 1, 0)
+    ]
     assert runs[0] == runs[2] != runs[1] and len(set(runs[0])) > 15
 
 

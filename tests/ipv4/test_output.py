@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -10,7 +11,6 @@ from tests.ipv4.host import Host, head
 from tests.routing.links import ALL_HOSTS, BROADCAST, FAR, LOCALHOST, OURS, OURS_1, PEER, FakeDevice, a, address
 from ustack.device.net_device import IFF_UP, NETIF_F_HW_CSUM, NETIF_F_SG, NETIF_F_TSO
 from ustack.drop import Reason
-from ustack.dst import Dst
 from ustack.ipv4.options import ip_options_get
 from ustack.netfilter.hooks import (
     NF_ACCEPT,
@@ -30,6 +30,9 @@ from ustack.sock import (
     Sock,
 )
 from ustack.wire.ipv4 import IP_DF, IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP
+
+if TYPE_CHECKING:
+    from ustack.dst import Dst
 
 SENT = {"Ip.OutRequests": 1, "Ip.OutTransmits": 1}
 TCP_HEADER = b"\0" * 12 + b"\x50" + b"\0" * 7
@@ -147,6 +150,16 @@ def test_so_dontroute_and_bound_devices_are_obeyed() -> None:
     assert (len(host.eth0.take()), len(host.eth1.take())) == (0, 1)
 
 
+def test_a_transparent_socket_may_have_any_source() -> None:
+    """IP_TRANSPARENT: FLOWI_FLAG_ANYSRC; anybody else's source must be ours."""
+    host = Host()
+    for transparent, answer in ((False, errno.EHOSTUNREACH), (True, 0)):
+        sk = tcp_sock(host, PEER, FAR)
+        sk.transparent = transparent
+        assert host.ip_output.ip_queue_xmit(sk, segment()) == answer
+    assert [head(sent).saddr for sent in host.eth0.take()] == [FAR]
+
+
 def test_a_super_segment_passes_whole_and_uses_an_id_for_each_segment() -> None:
     """ip_finish_output_gso: skb_gso_validate_network_len; the device counts the IDs up."""
     host = Host()
@@ -207,6 +220,15 @@ def test_a_packet_of_nobody(protocol: int, df: bool, frag_off: int, fixed_ident:
         assert host.moved() == SENT
         idents.append(int(iph.ident))
     assert (idents == [0, 0, 0]) is fixed_ident
+
+
+def test_a_locked_path_mtu_forbids_df() -> None:
+    """ip_dont_fragment: the path says less than any datagram may be cut to, so routers must be free to cut."""
+    host = Host()
+    host.routing.update_pmtu(PEER, 68)
+    dst = to(host, PEER)
+    host.ip_output.ip_build_and_send_pkt(Packet(b"reply"), dst, OURS, PEER, IPPROTO_TCP, 0, 64, True)
+    assert (dst.mtu, head(host.eth0.take()[0]).frag_off) == (552, 0)
 
 
 def test_a_large_reply_is_fragmented() -> None:

@@ -134,6 +134,25 @@ def test_a_route_that_prefers_a_lost_address_goes_with_it() -> None:
     assert len(links.routing.fib.main.at_prefix(a("192.0.2.0"), 24)) == 1
 
 
+def test_an_address_that_is_ours_twice_is_ours_until_both_are_gone() -> None:
+    links = Links()
+    links.routing.add_address(links.eth1, address("192.0.2.2/32"))
+    links.routing.add_route(a("203.0.113.0"), 24, dev=links.eth1, prefsrc=OURS)
+    links.routing.del_address(links.eth0, OURS, 24)
+    assert links.routing.inet_addr_type(OURS) == RTN_LOCAL
+    assert len(links.routing.fib.main.at_prefix(a("203.0.113.0"), 24)) == 1
+    links.routing.del_address(links.eth1, OURS, 32)
+    assert links.routing.inet_addr_type(OURS) == RTN_UNICAST
+    assert links.routing.fib.main.at_prefix(a("203.0.113.0"), 24) == []
+
+
+def test_a_subnet_in_0_8_brings_no_route() -> None:
+    """fib_add_ifaddr: "if (!ipv4_is_zeronet(prefix)": half the Internet is nobody's link."""
+    links = Links()
+    links.routing.add_address(links.eth0, address("100.0.0.1/1"))
+    assert links.routing.fib.main.at_prefix(0, 1) == []
+
+
 def test_deleting_a_foreign_address_is_eaddrnotavail() -> None:
     links = Links()
     with pytest.raises(OSError) as failure:

@@ -80,6 +80,10 @@ def test_the_same_again_disturbs_nobody() -> None:
     for told in (1400, 1400, 1450):
         links.routing.update_pmtu(FAR, told)
     assert links.routing.genid == genid
+    links.routing.update_pmtu(FAR, 551)
+    genid = links.routing.genid
+    links.routing.update_pmtu(FAR, 550)  # as locked as before
+    assert links.routing.genid == genid and mtu(links) == (552, True)
 
 
 def test_the_oldest_makes_room() -> None:

@@ -174,6 +174,13 @@ def test_rp_filter(mode: int, saddr: int, reason: Reason | None) -> None:
     assert links.routing.ip_route_input(received(links.eth0, saddr, OURS)) is reason
 
 
+def test_rp_filter_lets_those_speak_who_have_no_address_yet() -> None:
+    """ip_route_input_slow, brd_input: a source of 0.0.0.0 is not validated, or DHCP would not work."""
+    links = Links()
+    links.net.sysctl.rp_filter = 1
+    assert links.routing.ip_route_input(received(links.eth0, 0, BROADCAST)) is None
+
+
 def test_accept_local_lets_our_own_address_in() -> None:
     links = Links()
     links.net.sysctl.accept_local = 1
