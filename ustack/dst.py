@@ -27,8 +27,8 @@ RTN_THROW: Final = 9
 class Dst:
     """Where a packet goes and how: device, next hop, what to do on the way in and out.
 
-    Addresses are integers in host order, ``mtu`` in bytes. Immutable once made but for ``neigh``; ``genid`` is compared with the
-    routing room's to see whether it still holds (rt_cache_valid).
+    Addresses are integers in host order, ``mtu`` in bytes. Immutable once made but for ``neigh``; ``genid`` is
+    compared with the routing room's to see whether it still holds (rt_cache_valid).
     """
 
     def __init__(self, rt_type: i64, dev: NetDevice, nexthop: i64, prefsrc: i64, mtu: i64, genid: i64) -> None:

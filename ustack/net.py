@@ -6,14 +6,18 @@ builds the floors around it.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from mypy_extensions import i64, mypyc_attr
 
 from ustack.counters import Mib
 from ustack.drop import EFFECTS, SILENT, Reason
 from ustack.entropy import Entropy
-from ustack.packet import Packet
 from ustack.sysctl import Sysctl
 from ustack.timer import TimerQueue
+
+if TYPE_CHECKING:
+    from ustack.packet import Packet
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)

@@ -154,7 +154,7 @@ class Stack(Pollable):
         return False
 
     def next_deadline(self) -> i64:
-        """When ``poll`` has something to do: the present if frames or owners wait, else the first timer's time, or NEVER."""
+        """When ``poll`` has something to do: now if frames or owners wait, else the first timer's time, or NEVER."""
         if self.devices.pending() or self.tcp.pending():
             return self.net.now
         return self.net.timers.next_deadline()

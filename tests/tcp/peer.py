@@ -168,10 +168,10 @@ class Peer(Host):
         """Where the connection is, whether a socket, a request or a TimeWait holds it; CLOSE if nothing does."""
         tables = self.stack.tcp.tables
         ours, peer = str_to_addr(STACK), str_to_addr(PEER)
-        tw = tables.lookup_timewait(peer, self.pport, ours, self.sport)
+        tw = tables.timewait.lookup(peer, self.pport, ours, self.sport)
         if tw is not None:
             return State(tw.substate)
-        if tables.lookup_request(peer, self.pport, ours, self.sport) is not None:
+        if tables.requests.lookup(peer, self.pport, ours, self.sport) is not None:
             return State.SYN_RECV
         tp = tables.lookup_established(peer, self.pport, ours, self.sport)
         if tp is not None:

@@ -247,10 +247,10 @@ def test_parked_fin_wait2_orphans_end_and_cost_little() -> None:
             c.expect("FA", seq=1)
             c.inject("A", ack=2)
         tables = c.stack.tcp.tables
-        assert tables.tw_count == 10 and not tables.ehash and not tables.orphans
+        assert len(tables.timewait) == 10 and not tables.ehash and not tables.orphans
         assert c.net.mib.tcpext.TCPTimeWaitOverflow == 20
         c.run(61 * SEC)
-        assert tables.tw_count == 0 and not tables.timewait
+        assert len(tables.timewait) == 0 and not tables.timewait
 
 
 def test_time_wait_assassination() -> None:

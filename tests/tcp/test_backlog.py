@@ -171,7 +171,7 @@ def test_many_connections_whose_tuples_share_a_key_are_told_apart() -> None:
             c.expect("SA", dst=src)
             isns[src] = c.irs
         tables = c.stack.tcp.tables
-        assert c.tp.syn_queue_len == 2 and len(tables.requests) == 1
+        assert c.tp.syn_queue_len == len(tables.requests) == 2 and len(tables.requests.heads) == 1
         for src in pairs:
             c.irs = isns[src]
             c.inject("PA", src.encode(), src=src, seq=1, ack=1)

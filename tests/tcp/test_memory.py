@@ -62,13 +62,13 @@ def test_an_idle_connection_is_smaller_than_8_kib(timestamps: bool) -> None:
 
 def test_a_half_open_connection_and_a_time_wait_are_much_smaller() -> None:
     with syn_recv() as c:
-        (req,) = c.stack.tcp.tables.requests.values()
+        (req,) = c.stack.tcp.tables.requests.all()
         req.listener = c.stack.tcp.new_sock()
         own = size_of(req) - size_of(req.listener)
         assert isinstance(req, RequestSock) and own < 2 * 1024
         req.listener = c.tp
     with time_wait() as c:
-        (tw,) = c.stack.tcp.tables.timewait.values()
+        (tw,) = c.stack.tcp.tables.timewait.all()
         assert isinstance(tw, TimeWait) and size_of(tw) < 1536
 
 

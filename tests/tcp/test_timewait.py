@@ -24,7 +24,7 @@ def test_it_lasts_for_2_msl_and_no_longer(orphan: bool) -> None:
         c.silent(until=TWO_MSL - MSEC)
         assert c.in_state(State.TIME_WAIT)
         c.silent(until=TWO_MSL)
-        assert c.in_state(State.CLOSE) and c.stack.tcp.tables.tw_count == 0
+        assert c.in_state(State.CLOSE) and len(c.stack.tcp.tables.timewait) == 0
         c.inject("A", seq=2, ack=2)
         c.expect("R", seq=2)
 
@@ -100,7 +100,7 @@ def test_a_syn_with_a_larger_sequence_number_opens_a_new_connection() -> None:
         assert (s.seq - old_end) & 0xFFFF_FFFF == 65_537
         assert c.in_state(State.SYN_RECV)
         c.inject("A", seq=4, ack=1)
-        assert c.in_state(State.ESTABLISHED) and c.stack.tcp.tables.tw_count == 0
+        assert c.in_state(State.ESTABLISHED) and len(c.stack.tcp.tables.timewait) == 0
         c.counted(TWRecycled=1, PassiveOpens=1, CurrEstab=1)
 
 
@@ -201,7 +201,7 @@ def test_over_tcp_max_tw_buckets_the_connection_is_just_gone() -> None:
             c.inject("FA", ack=2)
             c.mark()
             c.expect("A", seq=2, ack=2)
-        assert c.stack.tcp.tables.tw_count == 2 and c.net.mib.tcpext.TCPTimeWaitOverflow == 1
+        assert len(c.stack.tcp.tables.timewait) == 2 and c.net.mib.tcpext.TCPTimeWaitOverflow == 1
         assert c.in_state(State.CLOSE)
 
 

@@ -101,8 +101,9 @@ def stop_listening(tp: TcpControl) -> None:
     tp.move(Event.CLOSE)
     queue = tp.accept_queue
     tp.accept_queue = None
-    for req in tp.tables.requests_of(tp):
-        req.remove()
+    for req in tp.tables.requests.all():
+        if req.listener is tp:
+            req.remove()
     if queue is not None:
         for child in queue:
             child.parent = None

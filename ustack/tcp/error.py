@@ -62,9 +62,9 @@ def request_error(tables: TcpTables, raddr: i64, rport: i64, laddr: i64, lport: 
     "There is no good way to pass the error to the newly created socket, and POSIX does not want network errors
     returned from accept()."
     """
-    req = tables.lookup_request(raddr, rport, laddr, lport)
+    req = tables.requests.lookup(raddr, rport, laddr, lport)
     if req is None:
-        if tables.lookup_timewait(raddr, rport, laddr, lport) is None:
+        if tables.timewait.lookup(raddr, rport, laddr, lport) is None:
             tables.net.mib.icmp.InErrors += 1
     elif seq != req.iss:
         tables.net.mib.tcpext.OutOfWindowIcmps += 1

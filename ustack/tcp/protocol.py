@@ -128,13 +128,13 @@ class Tcp(NetProtocol):
         dev = packet.in_dev
         ifindex: i64 = dev.ifindex if dev is not None else 0
         if tables.requests:
-            req = tables.lookup_request(iph.saddr, th.sport, iph.daddr, th.dport)
+            req = tables.requests.lookup(iph.saddr, th.sport, iph.daddr, th.dport)
             if req is not None:
                 return tcp_check_req(req, packet, th)
         listener = tables.lookup_listener(iph.daddr, th.dport, ifindex)
         isn: i64 = NO_ISN
         if tables.timewait:
-            tw = tables.lookup_timewait(iph.saddr, th.sport, iph.daddr, th.dport)
+            tw = tables.timewait.lookup(iph.saddr, th.sport, iph.daddr, th.dport)
             if tw is not None:
                 isn = tcp_timewait_state_process(tw, packet, th, listener is not None)
                 if isn == NO_ISN:

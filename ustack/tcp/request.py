@@ -16,12 +16,12 @@ from ustack.packet import CHECKSUM_PARTIAL, Packet
 from ustack.routing.flow import Flow
 from ustack.sock import TCP_LISTEN
 from ustack.tcp.control import TCP_MSS_DEFAULT, TCP_RTO_MAX, TCP_TIMEOUT_INIT, TcpControl
+from ustack.tcp.mini import MiniSock
 from ustack.tcp.reply import send_bare
 from ustack.tcp.seq import after, before, between
-from ustack.tcp.tables import NO_ISN, TcpTables, tuple_key
+from ustack.tcp.tables import NO_ISN
 from ustack.tcp.transmit import TCP_CSUM_OFFSET
 from ustack.tcp.window import InitialWindow, tcp_select_initial_window
-from ustack.timer import NSEC_PER_MSEC, Timer
 from ustack.wire import tcp as wire
 from ustack.wire.checksum import csum_tcpudp_nofold
 from ustack.wire.ipv4 import IPPROTO_TCP
@@ -31,26 +31,20 @@ if TYPE_CHECKING:
     from ustack.dst import Dst
 
 
-class RequestSock(Timer):
+class RequestSock(MiniSock):
     """One half-open connection; as a timer it is its own SYN-ACK retransmission."""
 
     def __init__(self, listener: TcpControl, packet: Packet, th: TcpHeader, dst: Dst, iss: i64) -> None:
-        super().__init__()
-        assert packet.iph is not None
-        self.tables: TcpTables = listener.tables
+        iph = packet.iph
+        assert iph is not None
+        super().__init__(listener.tables, iph.daddr, th.dport, iph.saddr, th.sport)
         self.listener: TcpControl = listener
-        self.next: RequestSock | None = None
         self.dst: Dst = dst
-        self.laddr: i64 = packet.iph.daddr
-        self.raddr: i64 = packet.iph.saddr
-        self.lport: i64 = th.dport
-        self.rport: i64 = th.sport
         self.irs: i64 = th.seq
         self.iss: i64 = iss
         self.retransmits: i64 = 0  #: SYN-ACKs sent again, for whatever reason (num_retrans)
         self.timeouts: i64 = 0  #: those of them that nobody asked for (num_timeout)
         self.sent_at: i64 = listener.net.now
-        self.last_oow_ack_time: i64 = 0
         self.acked: bool = False  #: the handshake is done, but the accept queue was full
         self._take_options(listener, packet, th)
         advmss = advertised_mss(dst, listener.user_mss)
@@ -63,36 +57,22 @@ class RequestSock(Timer):
         options = wire.parse_options(packet.buf, th.options, th.payload)
         sysctl = listener.net.sysctl
         self.mss: i64 = options.mss if options.mss else TCP_MSS_DEFAULT
-        self.tstamp_ok: bool = options.saw_tstamp and sysctl.tcp_timestamps != 0
-        self.ts_recent: i64 = options.tsval
+        self.tstamp_ok = options.saw_tstamp and sysctl.tcp_timestamps != 0
+        self.ts_recent = options.tsval
         self.snd_wscale: i64 = options.wscale if sysctl.tcp_window_scaling else -1
         self.snd_wnd: i64 = th.window
-        self.tsoffset: i64 = listener.tables.secure_tcp_ts_off(self.laddr, self.raddr)
+        self.tsoffset = listener.tables.secure_tcp_ts_off(self.laddr, self.raddr)
 
     # -- the tables
 
     def insert(self) -> None:
-        tables = self.tables
-        key = tuple_key(self.raddr, self.rport, self.lport)
-        self.next = tables.requests.get(key)
-        tables.requests[key] = self
+        self.tables.requests.insert(self)
         self.listener.syn_queue_len += 1
 
     def remove(self) -> None:
         """Forget it: established, reset, or given up."""
-        tables = self.tables
-        tables.net.timers.del_timer(self)
-        key = tuple_key(self.raddr, self.rport, self.lport)
-        chain: list[RequestSock] = []
-        req = tables.requests.pop(key, None)
-        while req is not None:
-            if req is not self:
-                chain.append(req)
-            req = req.next
-        for other in reversed(chain):
-            other.next = tables.requests.get(key)
-            tables.requests[key] = other
-        self.next = None
+        self.tables.net.timers.del_timer(self)
+        self.tables.requests.remove(self)
         self.listener.syn_queue_len -= 1
 
     # -- the SYN-ACK
@@ -100,9 +80,8 @@ class RequestSock(Timer):
     def send_synack(self) -> None:
         """<SEQ=ISS><ACK=RCV.NXT><CTL=SYN,ACK> (RFC 9293 section 3.10.7.2; tcp_make_synack)."""
         net = self.tables.net
-        mstamp = (net.now // NSEC_PER_MSEC + self.tsoffset) & 0xFFFF_FFFF
         wscale = self.window.wscale if self.wscale_ok else -1
-        options = wire.syn_options(self.window.advmss, wscale, False, self.tstamp_ok, mstamp, self.ts_recent)
+        options = wire.syn_options(self.window.advmss, wscale, False, self.tstamp_ok, self.mstamp(), self.ts_recent)
         length: i64 = 20 + len(options)
         check = csum_tcpudp_nofold(self.laddr, self.raddr, length, IPPROTO_TCP)
         check = (check & 0xFFFF) + (check >> 16)
@@ -135,23 +114,16 @@ class RequestSock(Timer):
         (tcp_v4_reqsk_send_ack)."""
         if self.oow_rate_limited():
             return
-        net = self.tables.net
-        options = b""
-        if self.tstamp_ok:
-            options = wire.timestamp_option((net.now // NSEC_PER_MSEC + self.tsoffset) & 0xFFFF_FFFF, self.ts_recent)
+        options = self.ack_options()
         window = self.window.wnd >> (self.window.wscale if self.wscale_ok else 0)
         seq, ack = (self.iss + 1) & 0xFFFF_FFFF, (self.irs + 1) & 0xFFFF_FFFF
         send_bare(self.tables, self.laddr, self.raddr, self.lport, self.rport, seq, ack, TCPHDR_ACK, window, options)
 
     def oow_rate_limited(self) -> bool:
-        """True if something unacceptable was answered less than tcp_invalid_ratelimit ago."""
-        net = self.tables.net
-        limit = net.sysctl.tcp_invalid_ratelimit * NSEC_PER_MSEC
-        if self.last_oow_ack_time and net.now - self.last_oow_ack_time < limit:
-            net.mib.tcpext.TCPACKSkippedSynRecv += 1
-            return True
-        self.last_oow_ack_time = max(net.now, 1)
-        return False
+        limited = super().oow_rate_limited()
+        if limited:
+            self.tables.net.mib.tcpext.TCPACKSkippedSynRecv += 1
+        return limited
 
     def arm(self) -> None:
         """Wait for the ACK, twice as long after every SYN-ACK (RFC 6298 (5.5))."""

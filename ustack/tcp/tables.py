@@ -1,8 +1,7 @@
 """TcpTables: who is who among one stack's connections (Linux inet_hashtables.c), and what TCP needs of its floors.
 
-Four dictionaries: established sockets, connections being opened from outside, TIME_WAIT, listeners. The first three
-are keyed by one integer made of the four-tuple; it is shorter than the four-tuple, so entries that share it are
-chained and compared.
+Four tables: established sockets, connections being opened from outside, TIME_WAIT, listeners. The first three are
+keyed by one integer made of the four-tuple (see mini.py).
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from mypy_extensions import i64
 
 from ustack.entropy import keyed_hash
+from ustack.tcp.mini import MiniTable, tuple_key
 
 if TYPE_CHECKING:
     from ustack.device.core import Devices
@@ -27,11 +27,6 @@ if TYPE_CHECKING:
 _SECRET_LEN: Final = 16
 #: Where an initial sequence number may be given: none is.
 NO_ISN: Final[i64] = -1
-
-
-def tuple_key(faddr: i64, fport: i64, lport: i64) -> i64:
-    """63 bits of (foreign address, foreign port, local port): equal tuples have equal keys, not the other way round."""
-    return (((faddr & 0x7FFF_FFFF) << 32) | (fport << 16) | lport) & 0x7FFF_FFFF_FFFF_FFFF
 
 
 class TcpTables:
@@ -53,9 +48,8 @@ class TcpTables:
         self.devices: Devices = devices
         self.ports: BindTable = ports
         self.ehash: dict[int, TcpControl] = {}
-        self.requests: dict[int, RequestSock] = {}
-        self.timewait: dict[int, TimeWait] = {}
-        self.tw_count: i64 = 0
+        self.requests: MiniTable[RequestSock] = MiniTable()
+        self.timewait: MiniTable[TimeWait] = MiniTable()
         self.listeners: dict[int, list[TcpControl]] = {}
         self.orphans: set[TcpControl] = set()
         self.batching: bool = False  #: frames are being received; ACKs and wake-ups wait for the end of the batch
@@ -111,38 +105,7 @@ class TcpTables:
         """True if no connection, living or in TIME_WAIT, uses ``tp``'s addresses with local ``port``."""
         if self.lookup_established(tp.daddr, tp.dport, tp.saddr, port) is not None:
             return False
-        return self.lookup_timewait(tp.daddr, tp.dport, tp.saddr, port) is None
-
-    # -- opening and closed
-
-    def lookup_request(self, saddr: i64, sport: i64, daddr: i64, dport: i64) -> RequestSock | None:
-        """The connection being opened by (saddr, sport) to our (daddr, dport)."""
-        req = self.requests.get(tuple_key(saddr, sport, dport))
-        while req is not None:
-            if req.laddr == daddr and req.raddr == saddr and req.rport == sport and req.lport == dport:
-                return req
-            req = req.next
-        return None
-
-    def requests_of(self, listener: TcpControl) -> list[RequestSock]:
-        """Every connection being opened towards ``listener``; walks the table, which only its end needs."""
-        found: list[RequestSock] = []
-        for head in self.requests.values():
-            req: RequestSock | None = head
-            while req is not None:
-                if req.listener is listener:
-                    found.append(req)
-                req = req.next
-        return found
-
-    def lookup_timewait(self, saddr: i64, sport: i64, daddr: i64, dport: i64) -> TimeWait | None:
-        """The connection in TIME_WAIT, or in an orphan's FIN_WAIT2, that the segment belongs to."""
-        tw = self.timewait.get(tuple_key(saddr, sport, dport))
-        while tw is not None:
-            if tw.laddr == daddr and tw.raddr == saddr and tw.rport == sport and tw.lport == dport:
-                return tw
-            tw = tw.next
-        return None
+        return self.timewait.lookup(tp.daddr, tp.dport, tp.saddr, port) is None
 
     # -- listening
 

@@ -12,11 +12,11 @@ from mypy_extensions import i64
 from ustack.drop import Reason
 from ustack.sock import TCP_FIN_WAIT2, TCP_TIME_WAIT
 from ustack.tcp.control import TCP_RTO_MIN, TCP_TIMEWAIT_LEN, TcpControl
+from ustack.tcp.mini import MiniSock
 from ustack.tcp.ports import tw_key
 from ustack.tcp.reply import send_bare, tcp_v4_send_reset
 from ustack.tcp.seq import after, before, between
-from ustack.tcp.tables import NO_ISN, TcpTables, tuple_key
-from ustack.timer import NSEC_PER_MSEC, Timer
+from ustack.tcp.tables import NO_ISN
 from ustack.wire import tcp as wire
 from ustack.wire.tcp import TCPHDR_ACK, TCPHDR_FIN, TCPHDR_RST, TCPHDR_SYN, TcpHeader
 
@@ -25,28 +25,21 @@ if TYPE_CHECKING:
     from ustack.tcp.ports import BindBucket
 
 
-class TimeWait(Timer):
+class TimeWait(MiniSock):
     """One remembered connection; as a timer it is its own end. ``substate`` is TIME_WAIT or FIN_WAIT2."""
 
     def __init__(self, tp: TcpControl, substate: i64) -> None:
-        super().__init__()
-        self.tables: TcpTables = tp.tables
+        super().__init__(tp.tables, tp.rcv_saddr, tp.num, tp.daddr, tp.dport)
         self.bucket: BindBucket | None = tp.bind_bucket
         self.bind_key: i64 = tw_key(tp.rcv_saddr, tp.reuseaddr)
-        self.next: TimeWait | None = None
         self.substate: i64 = substate
-        self.laddr: i64 = tp.rcv_saddr
-        self.raddr: i64 = tp.daddr
-        self.lport: i64 = tp.num
-        self.rport: i64 = tp.dport
         self.snd_nxt: i64 = tp.snd_nxt
         self.rcv_nxt: i64 = tp.rcv_nxt
         self.rcv_wnd: i64 = tp.tcp_receive_window()
         self.window: i64 = self.rcv_wnd >> tp.rcv_wscale
-        self.tstamp_ok: bool = tp.tstamp_ok
-        self.ts_recent: i64 = tp.ts_recent
-        self.tsoffset: i64 = tp.tsoffset
-        self.last_oow_ack_time: i64 = 0
+        self.tstamp_ok = tp.tstamp_ok
+        self.ts_recent = tp.ts_recent
+        self.tsoffset = tp.tsoffset
 
     def fire(self) -> None:
         self.kill()
@@ -54,10 +47,7 @@ class TimeWait(Timer):
     def insert(self, lasting: i64) -> None:
         """Remember it for ``lasting`` ns."""
         tables = self.tables
-        key = tuple_key(self.raddr, self.rport, self.lport)
-        self.next = tables.timewait.get(key)
-        tables.timewait[key] = self
-        tables.tw_count += 1
+        tables.timewait.insert(self)
         if self.bucket is not None:
             tables.ports.add_timewait(self.bucket, self.bind_key)
         self.rearm(lasting)
@@ -73,28 +63,13 @@ class TimeWait(Timer):
         """Forget it (inet_twsk_deschedule_put)."""
         tables = self.tables
         tables.net.timers.del_timer(self)
-        key = tuple_key(self.raddr, self.rport, self.lport)
-        chain: list[TimeWait] = []
-        tw = tables.timewait.pop(key, None)
-        while tw is not None:
-            if tw is not self:
-                chain.append(tw)
-            tw = tw.next
-        for other in reversed(chain):
-            other.next = tables.timewait.get(key)
-            tables.timewait[key] = other
-        self.next = None
-        tables.tw_count -= 1
+        tables.timewait.remove(self)
         if self.bucket is not None:
             tables.ports.drop_timewait(self.bucket, self.bind_key)
             self.bucket = None
 
     def send_ack(self) -> None:
         """Say again where the connection ended."""
-        options = b""
-        if self.tstamp_ok:
-            mstamp = (self.tables.net.now // NSEC_PER_MSEC + self.tsoffset) & 0xFFFF_FFFF
-            options = wire.timestamp_option(mstamp, self.ts_recent)
         send_bare(
             self.tables,
             self.laddr,
@@ -105,7 +80,7 @@ class TimeWait(Timer):
             self.rcv_nxt,
             TCPHDR_ACK,
             self.window,
-            options,
+            self.ack_options(),
         )
 
     def ack_allowed(self, th: TcpHeader) -> bool:
@@ -113,22 +88,19 @@ class TimeWait(Timer):
         FINs always are (tcp_oow_rate_limited)."""
         if not th.flags & TCPHDR_SYN and (th.end != th.payload or th.flags & TCPHDR_FIN):
             return True
-        net = self.tables.net
-        limit = net.sysctl.tcp_invalid_ratelimit * NSEC_PER_MSEC
-        if self.last_oow_ack_time and net.now - self.last_oow_ack_time < limit:
-            if self.substate == TCP_FIN_WAIT2:
-                net.mib.tcpext.TCPACKSkippedFinWait2 += 1
-            else:
-                net.mib.tcpext.TCPACKSkippedTimeWait += 1
-            return False
-        self.last_oow_ack_time = max(net.now, 1)
-        return True
+        if not self.oow_rate_limited():
+            return True
+        if self.substate == TCP_FIN_WAIT2:
+            self.tables.net.mib.tcpext.TCPACKSkippedFinWait2 += 1
+        else:
+            self.tables.net.mib.tcpext.TCPACKSkippedTimeWait += 1
+        return False
 
 
 def tcp_time_wait(tp: TcpControl, substate: i64, lasting: i64) -> None:
     """Put a TimeWait in ``tp``'s place for ``lasting`` ns; over tcp_max_tw_buckets the connection is just gone."""
     net = tp.net
-    if tp.tables.tw_count >= net.sysctl.tcp_max_tw_buckets:
+    if len(tp.tables.timewait) >= net.sysctl.tcp_max_tw_buckets:
         net.mib.tcpext.TCPTimeWaitOverflow += 1
         return
     net.mib.tcpext.TW += 1

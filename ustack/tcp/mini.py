@@ -1,0 +1,114 @@
+"""Connections that are not sockets: being opened from outside, or only remembered (Linux "mini sockets", sock_common).
+
+They are few bytes and a timer, in a table by four-tuple. The table's key is one integer made of the four-tuple; it is
+shorter than that, so entries that share it are chained and compared.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from mypy_extensions import i64
+
+from ustack.timer import NSEC_PER_MSEC, Timer
+from ustack.wire import tcp as wire
+
+if TYPE_CHECKING:
+    from ustack.tcp.tables import TcpTables
+
+
+def tuple_key(faddr: i64, fport: i64, lport: i64) -> i64:
+    """63 bits of (foreign address, foreign port, local port): equal tuples have equal keys, not the other way round."""
+    return (((faddr & 0x7FFF_FFFF) << 32) | (fport << 16) | lport) & 0x7FFF_FFFF_FFFF_FFFF
+
+
+class MiniSock(Timer):
+    """What both kinds share: who they connect, their timestamps, and when they last answered what was unacceptable."""
+
+    def __init__(self, tables: TcpTables, laddr: i64, lport: i64, raddr: i64, rport: i64) -> None:
+        super().__init__()
+        self.tables: TcpTables = tables
+        self.laddr: i64 = laddr
+        self.lport: i64 = lport
+        self.raddr: i64 = raddr
+        self.rport: i64 = rport
+        self.next: MiniSock | None = None  #: the next one with the same key
+        self.tstamp_ok: bool = False
+        self.ts_recent: i64 = 0
+        self.tsoffset: i64 = 0  #: ms
+        self.last_oow_ack_time: i64 = 0
+
+    def mstamp(self) -> i64:
+        """Our clock for the timestamp option, ms."""
+        return (self.tables.net.now // NSEC_PER_MSEC + self.tsoffset) & 0xFFFF_FFFF
+
+    def ack_options(self) -> bytes:
+        """The options of an ACK."""
+        return wire.timestamp_option(self.mstamp(), self.ts_recent) if self.tstamp_ok else b""
+
+    def oow_rate_limited(self) -> bool:
+        """True if something unacceptable was answered less than tcp_invalid_ratelimit ago (tcp_oow_rate_limited)."""
+        net = self.tables.net
+        limit = net.sysctl.tcp_invalid_ratelimit * NSEC_PER_MSEC
+        if self.last_oow_ack_time and net.now - self.last_oow_ack_time < limit:
+            return True
+        self.last_oow_ack_time = max(net.now, 1)
+        return False
+
+
+M = TypeVar("M", bound=MiniSock)
+
+
+class MiniTable(Generic[M]):
+    """Mini sockets by their four-tuple; ``heads`` has the first of every chain."""
+
+    def __init__(self) -> None:
+        self.heads: dict[int, M] = {}
+        self.count: i64 = 0
+
+    def __len__(self) -> int:
+        return int(self.count)
+
+    def insert(self, mini: M) -> None:
+        key = tuple_key(mini.raddr, mini.rport, mini.lport)
+        mini.next = self.heads.get(key)
+        self.heads[key] = mini
+        self.count += 1
+
+    def remove(self, mini: M) -> None:
+        """Take out what is in."""
+        key = tuple_key(mini.raddr, mini.rport, mini.lport)
+        rest = [other for other in self.chain(key) if other is not mini]
+        del self.heads[key]
+        mini.next = None
+        self.count -= 1
+        for other in reversed(rest):
+            other.next = self.heads.get(key)
+            self.heads[key] = other
+
+    def lookup(self, raddr: i64, rport: i64, laddr: i64, lport: i64) -> M | None:
+        """The one that connects exactly these two ends."""
+        head = self.heads.get(tuple_key(raddr, rport, lport))
+        if head is None or (head.next is None and not _connects(head, raddr, rport, laddr, lport)):
+            return None
+        for mini in self.chain(tuple_key(raddr, rport, lport)):
+            if _connects(mini, raddr, rport, laddr, lport):
+                return mini
+        return None
+
+    def chain(self, key: i64) -> list[M]:
+        """All entries with ``key``."""
+        found: list[M] = []
+        mini: M | None = self.heads.get(key)
+        while mini is not None:
+            found.append(mini)
+            mini = mini.next  # type: ignore[assignment]  # a chain holds one kind only
+        return found
+
+    def all(self) -> list[M]:
+        """Every entry, for who lists them."""
+        return [mini for key in self.heads for mini in self.chain(key)]
+
+
+def _connects(mini: MiniSock, raddr: i64, rport: i64, laddr: i64, lport: i64) -> bool:
+    return mini.laddr == laddr and mini.raddr == raddr and mini.rport == rport and mini.lport == lport
