@@ -1,0 +1,5 @@
+"""python -m ustack"""
+
+from ustack.cli.main import main
+
+main()

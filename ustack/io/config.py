@@ -1,0 +1,139 @@
+"""Configuration of the daemon: the options of ``ustack up`` and the same names in a TOML file.
+
+    dev = "us0"
+    addr = ["192.0.2.2/24"]
+    host-addr = "192.0.2.1/24"
+    serve = ["echo", "http"]
+
+What is given on the command line wins over the file. Every mistake is a ConfigError whose text names the setting.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SERVICES: Final = ("echo", "discard", "chargen", "http")
+LOG_LEVELS: Final = ("debug", "info", "warning", "error")
+#: RFC 791: "Every internet module must be able to forward a datagram of 68 octets"; 65,535 is IPv4's total length.
+MTU_MIN: Final = 68
+MTU_MAX: Final = 65_535
+IFNAMSIZ: Final = 16
+#: The shell's and the examples' network: TEST-NET-1 (RFC 5737).
+STACK_ADDR: Final = "192.0.2.2/24"
+HOST_ADDR: Final = "192.0.2.1/24"
+
+
+class ConfigError(ValueError):
+    """One line that says which setting is wrong and why."""
+
+
+class Cidr:
+    """An address with its network: ``address`` in host order, ``prefixlen`` 0 to 32."""
+
+    def __init__(self, address: int, prefixlen: int) -> None:
+        self.address: int = address
+        self.prefixlen: int = prefixlen
+
+    def __str__(self) -> str:
+        return f"{format_address(self.address)}/{self.prefixlen}"
+
+
+def parse_address(text: str) -> int:
+    """Dotted quad to host order. Raises ConfigError: the short and octal forms of inet_aton are not addresses here."""
+    try:
+        return int.from_bytes(socket.inet_pton(socket.AF_INET, text), "big")
+    except (OSError, ValueError):
+        raise ConfigError(f"bad address {text!r}: four numbers from 0 to 255 with dots are wanted") from None
+
+
+def format_address(address: int) -> str:
+    """Host order to dotted quad."""
+    return socket.inet_ntop(socket.AF_INET, address.to_bytes(4, "big"))
+
+
+def parse_cidr(text: str) -> Cidr:
+    """``192.0.2.2/24``; without a length the address stands alone (/32), as ``ip address add`` has it."""
+    address, slash, length = text.partition("/")
+    if slash and not (length.isascii() and length.isdigit() and int(length) <= 32):
+        raise ConfigError(f"bad prefix length in {text!r}: a number from 0 to 32 is wanted")
+    return Cidr(parse_address(address), int(length) if slash else 32)
+
+
+class Config(msgspec.Struct, forbid_unknown_fields=True, rename="kebab", omit_defaults=True, kw_only=True):
+    """Every setting with its default; ``check`` before use."""
+
+    dev: str = "us0"
+    addr: list[str] = []
+    gateway: str | None = None
+    host_addr: str | None = None
+    mtu: int = 1500
+    no_offload: bool = False
+    serve: list[str] = []
+    capture: str | None = None
+    control: str | None = None
+    log_level: str = "info"
+
+    def check(self) -> None:
+        """Raises ConfigError for the first setting that cannot be."""
+        check_device_name(self.dev)
+        for cidr in self.addr:
+            parse_cidr(cidr)
+        if self.gateway is not None:
+            parse_address(self.gateway)
+        if self.host_addr is not None:
+            parse_cidr(self.host_addr)
+        if not MTU_MIN <= self.mtu <= MTU_MAX:
+            raise ConfigError(f"bad mtu {self.mtu}: {MTU_MIN} to {MTU_MAX} bytes are possible")
+        for name in self.serve:
+            if name not in SERVICES:
+                raise ConfigError(f"unknown service {name!r} in serve: there are {', '.join(SERVICES)}")
+        if self.log_level not in LOG_LEVELS:
+            raise ConfigError(f"bad log-level {self.log_level!r}: one of {', '.join(LOG_LEVELS)} is wanted")
+
+
+def check_device_name(name: str) -> None:
+    """Linux's dev_valid_name: 1 to 15 bytes without a slash, a colon or white space, and not a dot or two."""
+    size = len(os.fsencode(name))
+    if not 0 < size < IFNAMSIZ or name in (".", "..") or any(c in "/:" or c.isspace() for c in name):
+        raise ConfigError(
+            f"bad device name {name!r}: 1 to {IFNAMSIZ - 1} bytes without '/', ':' and spaces are possible"
+        )
+
+
+def load(path: Path) -> Config:
+    """The file as a Config, checked. Raises ConfigError for what is in it, OSError where it cannot be read."""
+    return parse(path.read_bytes(), str(path))
+
+
+def parse(text: bytes, name: str) -> Config:
+    """TOML to a checked Config; ``name`` is what errors call the file."""
+    try:
+        config = msgspec.toml.decode(text, type=Config)
+        config.check()
+    except (msgspec.MsgspecError, ConfigError, UnicodeDecodeError, ValueError) as mistake:
+        raise ConfigError(f"{name}: {say(mistake)}") from None
+    return config
+
+
+def say(mistake: Exception) -> str:
+    """The text of a mistake; msgspec's "Object contains unknown field" in the words of a configuration file."""
+    return str(mistake).replace("Object contains unknown field", "unknown key").replace("`", "'")
+
+
+def default_control_path() -> str:
+    """Where daemon and clients meet unless told: $USTACK_CONTROL, else one place a user."""
+    told = os.environ.get("USTACK_CONTROL")
+    if told:
+        return told
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    if runtime:
+        return os.path.join(runtime, "ustack.sock")
+    uid = os.getuid()
+    return "/run/ustack.sock" if uid == 0 else f"/tmp/ustack-{uid}.sock"

@@ -1,0 +1,273 @@
+"""The daemon: a stack on a TAP with its services and its control socket, from start to clean end.
+
+What it makes it removes, in the opposite order: control socket, services, capture, device, and whatever it added on
+the host's side of a TAP that stays.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import signal
+import socket
+import time
+from typing import TYPE_CHECKING, BinaryIO, Final
+
+from ustack.device.e1000 import E1000, E1000_FEATURES, NO_OFFLOAD
+from ustack.device.net_device import Address
+from ustack.device.ring import NicRegisters
+from ustack.io.config import Cidr, Config, ConfigError, default_control_path, parse_address, parse_cidr
+from ustack.io.loop import EPOLLIN, Loop, Worker
+from ustack.io.server import ControlServer
+from ustack.io.services import Chargen, Discard, Echo, Service, UdpDiscard, UdpEcho
+from ustack.io.status import Reporter, format_mac
+from ustack.io.tap import Tap, TapNic
+from ustack.stack import Stack
+
+if TYPE_CHECKING:
+    from ustack.io.capture import Capture
+    from ustack.io.host_helper import HostHelper
+
+log: Final = logging.getLogger("ustack.daemon")
+
+SEED_LEN: Final = 32
+#: Frames in each ring. A TAP queues 1,000 frames itself; the ring only has to hold what one wake-up moves.
+RING_SIZE: Final = 1024
+#: Polls after everything is closed, for the FINs and RSTs to leave.
+LAST_ROUNDS: Final = 4
+
+
+class Link:
+    """The stack's end of a TAP: device, driver and the host's side, up together and down together."""
+
+    def __init__(self, stack: Stack, name: str, offload: bool, mtu: int) -> None:
+        """Raises OSError: EPERM without the right, EBUSY if somebody else has it, EINVAL."""
+        self.stack: Stack = stack
+        self.tap = Tap(name, offload, mtu)
+        self.name: str = self.tap.name
+        self.made: bool = not self.tap.persistent
+        self.host_addresses: list[str] = []
+        nic = NicRegisters(RING_SIZE)
+        features = self.tap.features & E1000_FEATURES if offload else NO_OFFLOAD
+        self.dev = E1000(stack.devices, self.name, random_mac(), nic, mtu, features)
+        self.nic = TapNic(self.tap, nic, self.dev.stats)
+        stack.add_device(self.dev)
+
+    def configure_host(self, cidr: str) -> None:
+        """Bring the host's side up with ``cidr`` and our MTU. Raises OSError."""
+        from ustack.io.host import Host  # a tenth of a second that only this needs
+
+        with Host() as host:
+            host.set_link(self.name, up=True, mtu=int(self.dev.mtu))
+            host.add_address(self.name, cidr)
+        self.host_addresses.append(cidr)
+
+    def close(self) -> None:
+        """Take the device away; of one that stays, what was added."""
+        if not self.made and self.host_addresses:
+            self.restore_host()
+        self.tap.close()
+
+    def restore_host(self) -> None:
+        from ustack.io.host import Host
+
+        with contextlib.suppress(OSError), Host() as host:  # somebody may have removed it before us
+            for cidr in self.host_addresses:
+                host.delete_address(self.name, cidr)
+
+
+def random_mac() -> int:
+    """A unicast address that is locally administered (IEEE 802: second bit of the first byte)."""
+    return int.from_bytes(os.urandom(6), "big") & ~(1 << 40) | 1 << 41
+
+
+class Daemon:
+    """One stack on one TAP."""
+
+    def __init__(
+        self, config: Config, helper: HostHelper | None = None, loopback: bool = False, signals: bool = True
+    ) -> None:
+        """Makes everything; what was made is removed again if something fails. Raises OSError, ConfigError.
+
+        ``helper`` configures the host's side, with ``loopback`` also lo; without one it is done here. With ``signals``,
+        SIGTERM, SIGINT and SIGHUP end the daemon from here on; that takes the main thread.
+        """
+        config.check()
+        self.config: Config = config
+        self.helper: HostHelper | None = helper
+        self.undo = contextlib.ExitStack()
+        with contextlib.ExitStack() as undo:
+            self.stack = Stack(os.urandom(SEED_LEN), time.monotonic_ns())
+            self.loop = Loop(self.stack)
+            undo.callback(self.loop.close)
+            if signals:
+                undo.callback(Signals(self.loop).close)
+            self.server: ControlServer | None = None
+            undo.callback(self._close_server)  # last but for the loop: who waits for our end waits on it
+            self.link = open_link(self.stack, config)
+            undo.callback(self.link.close)
+            undo.callback(self._host_settled)
+            undo.callback(self.stack.close)
+            self.loop.add_nic(self.link.nic)
+            self._configure_host(loopback)
+            self.capture = self._start_capture(undo)
+            self._configure()
+            self.services = start_services(self.loop, config.serve)
+            path = config.control or default_control_path()
+            self.server = open_control(self.loop, path, Reporter(self.stack))
+            self._host_configured()
+            self.undo = undo.pop_all()
+        log.info("up: %s %s mtu %d, control socket %s", self.link.name, format_mac(int(self.link.dev.mac)),
+                 self.link.dev.mtu, path)  # fmt: skip
+
+    def _configure(self) -> None:
+        for text in self.config.addr:
+            add_address(self.stack, self.link.dev, parse_cidr(text))
+        if self.config.gateway is not None:
+            add_gateway(self.stack, self.config.gateway)
+
+    def _configure_host(self, loopback: bool) -> None:
+        """Begin it; a helper goes on while we do the rest."""
+        cidr = self.config.host_addr
+        if cidr is not None and self.helper is not None:
+            self.helper.begin(self.link.name, cidr, self.config.mtu, loopback)
+        elif cidr is not None:
+            self.link.configure_host(cidr)
+
+    def _host_configured(self) -> None:
+        """Wait for the helper; only what it has added is ours to remove. Raises OSError."""
+        cidr = self.config.host_addr
+        if cidr is not None and self.helper is not None and self.helper.begun:
+            self.helper.finish()
+            self.link.host_addresses.append(cidr)
+
+    def _host_settled(self) -> None:
+        """The same on the way out, when something else has failed meanwhile."""
+        with contextlib.suppress(OSError):
+            self._host_configured()
+
+    def _start_capture(self, undo: contextlib.ExitStack) -> Capture | None:
+        if self.config.capture is None:
+            return None
+        from ustack.io.capture import Capture
+
+        file: BinaryIO = undo.enter_context(open(self.config.capture, "wb"))
+        epoch = time.time_ns() - time.monotonic_ns()
+        capture = Capture(file, self.stack.net, self.stack.devices, epoch)
+        undo.callback(capture.close)
+        return capture
+
+    def run(self) -> None:
+        """Until a signal or Down; then close everything. Raises OSError ENODEV if the TAP was taken away."""
+        try:
+            self.loop.run()
+        finally:
+            self.close()
+        if self.loop.lost:
+            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), self.link.name)
+
+    def _close_server(self) -> None:
+        if self.server is not None:
+            self.server.close()
+
+    def close(self) -> None:
+        """Close what is open, let the last segments leave, remove what was made."""
+        if self.server is not None:
+            self.server.close_sockets()
+        for service in self.services:
+            service.close()
+        for _ in range(LAST_ROUNDS):
+            self.loop.step(0)
+        self.undo.close()
+        log.info("down")
+
+
+def open_link(stack: Stack, config: Config) -> Link:
+    """The Link, its failures in words. Raises OSError."""
+    try:
+        return Link(stack, config.dev, not config.no_offload, config.mtu)
+    except OSError as reason:
+        raise OSError(reason.errno, TAP_ERRORS.get(reason.errno or 0, reason.strerror), config.dev) from None
+
+
+#: What opening a TAP fails with, in words that help.
+TAP_ERRORS: Final = {
+    errno.EPERM: "no permission to open the TAP: root, CAP_NET_ADMIN or 'ustack shell' is needed",
+    errno.EACCES: "no permission to open /dev/net/tun",
+    errno.EBUSY: "the TAP is busy: another program has it open",
+    errno.EINVAL: "there is an interface of that name that is no TAP, or one of another kind",
+    errno.ENOENT: "/dev/net/tun is missing: is the tun module loaded?",
+}
+
+
+def open_control(loop: Loop, path: str, reporter: Reporter) -> ControlServer:
+    try:
+        return ControlServer(loop, path, reporter)
+    except OSError as reason:
+        busy = reason.errno == errno.EADDRINUSE
+        text = "a daemon is listening there already" if busy else reason.strerror
+        raise OSError(reason.errno, text, path) from None
+
+
+def add_address(stack: Stack, dev: E1000, cidr: Cidr) -> None:
+    """Raises ConfigError for one that the stack will not have (multicast, twice the same, …)."""
+    try:
+        stack.routing.add_address(dev, Address(cidr.address, cidr.prefixlen))
+    except OSError as reason:
+        raise ConfigError(f"address {cidr}: {reason.strerror}") from None
+
+
+def add_gateway(stack: Stack, gateway: str) -> None:
+    """A default route. Raises ConfigError for a gateway that is on no link."""
+    try:
+        stack.routing.add_route(0, 0, parse_address(gateway))
+    except OSError as reason:
+        raise ConfigError(f"gateway {gateway}: {reason.strerror}") from None
+
+
+def start_services(loop: Loop, names: list[str]) -> list[Service]:
+    """Those of config.SERVICES that ``names`` lists, once each."""
+    services: list[Service] = []
+    if "echo" in names:
+        services += [Echo(loop), UdpEcho(loop)]
+    if "discard" in names:
+        services += [Discard(loop), UdpDiscard(loop)]
+    if "chargen" in names:
+        services.append(Chargen(loop))
+    if "http" in names:
+        from ustack.io.http import Http
+
+        services.append(Http(loop))
+    return services
+
+
+class Signals(Worker):
+    """SIGTERM, SIGINT and SIGHUP end the loop; the interpreter's wake-up descriptor is what epoll sees of them."""
+
+    CAUGHT: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+    def __init__(self, loop: Loop) -> None:
+        super().__init__(loop)
+        self.near, self.far = socket.socketpair()
+        self.near.setblocking(False)
+        self.far.setblocking(False)
+        self.before_fd = signal.set_wakeup_fd(self.far.fileno(), warn_on_full_buffer=False)
+        self.before = [signal.signal(number, self.caught) for number in self.CAUGHT]
+        loop.add(self.near.fileno(), self, EPOLLIN)
+
+    def close(self) -> None:
+        """As it was before."""
+        self.loop.remove(self.near.fileno())
+        for number, handler in zip(self.CAUGHT, self.before, strict=True):
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(self.before_fd)
+        self.near.close()
+        self.far.close()
+
+    def caught(self, number: int, frame: object) -> None:
+        self.loop.stop()
+
+    def ready(self, events: int) -> None:
+        self.near.recv(4096)

@@ -1,0 +1,181 @@
+"""What a running stack looks like from outside: the answer to ``ustack status``."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, Final
+
+from ustack.device.e1000 import E1000
+from ustack.device.net_device import (
+    IFF_BROADCAST,
+    IFF_LOOPBACK,
+    IFF_MULTICAST,
+    IFF_NOARP,
+    IFF_PROMISC,
+    IFF_RUNNING,
+    IFF_UP,
+    DeviceStats,
+)
+from ustack.io.config import format_address
+from ustack.io.control import DeviceStatus, NeighbourStatus, SocketStatus, Status
+from ustack.io.version import ustack_version
+from ustack.neighbour.states import NUD_NAMES, NUD_VALID
+from ustack.sock import (
+    TCP_CLOSE,
+    TCP_CLOSE_WAIT,
+    TCP_CLOSING,
+    TCP_ESTABLISHED,
+    TCP_FIN_WAIT1,
+    TCP_FIN_WAIT2,
+    TCP_LAST_ACK,
+    TCP_LISTEN,
+    TCP_SYN_RECV,
+    TCP_SYN_SENT,
+    TCP_TIME_WAIT,
+    Sock,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ustack.device.net_device import NetDevice
+    from ustack.neighbour.table import Neighbour
+    from ustack.stack import Stack
+    from ustack.tcp.control import TcpControl
+    from ustack.tcp.mini import MiniSock
+
+#: ``ip link``'s words, in its order.
+FLAGS: Final = {
+    IFF_LOOPBACK: "LOOPBACK",
+    IFF_BROADCAST: "BROADCAST",
+    IFF_MULTICAST: "MULTICAST",
+    IFF_NOARP: "NOARP",
+    IFF_PROMISC: "PROMISC",
+    IFF_UP: "UP",
+    IFF_RUNNING: "LOWER_UP",
+}
+#: ``ss``'s words.
+STATES: Final = {
+    TCP_ESTABLISHED: "ESTAB",
+    TCP_SYN_SENT: "SYN-SENT",
+    TCP_SYN_RECV: "SYN-RECV",
+    TCP_FIN_WAIT1: "FIN-WAIT-1",
+    TCP_FIN_WAIT2: "FIN-WAIT-2",
+    TCP_TIME_WAIT: "TIME-WAIT",
+    TCP_CLOSE: "UNCONN",
+    TCP_CLOSE_WAIT: "CLOSE-WAIT",
+    TCP_LAST_ACK: "LAST-ACK",
+    TCP_LISTEN: "LISTEN",
+    TCP_CLOSING: "CLOSING",
+}
+STATS: Final = (
+    "rx_packets rx_bytes rx_errors rx_dropped rx_missed_errors rx_length_errors multicast "
+    "tx_packets tx_bytes tx_errors tx_dropped tx_fifo_errors"
+).split()
+
+
+class Reporter:
+    """Describes one stack."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.stack: Stack = stack
+        self.started: int = time.monotonic_ns()
+
+    def status(self) -> Status:
+        stack = self.stack
+        return Status(
+            version=ustack_version(),
+            pid=os.getpid(),
+            uptime=(time.monotonic_ns() - self.started) / 1e9,
+            devices=[device_status(dev) for dev in stack.devices.all()],
+            neighbours=[neighbour_status(entry) for entry in stack.neighbours.entries()],
+            sockets=[*tcp_sockets(stack), *udp_sockets(stack)],
+            drops={reason.name: count for reason, count in sorted(stack.net.drops.items())},
+            counters={name: count for name, count in stack.net.mib.snapshot().items() if count},
+        )
+
+
+def device_status(dev: NetDevice) -> DeviceStatus:
+    return DeviceStatus(
+        name=dev.name,
+        ifindex=int(dev.ifindex),
+        mac=format_mac(int(dev.mac)),
+        mtu=int(dev.mtu),
+        flags=[word for bit, word in FLAGS.items() if dev.flags & bit],
+        addresses=[f"{format_address(int(address.local))}/{address.prefixlen}" for address in dev.addresses],
+        stats=stats_of(dev.stats),
+        rings=rings_of(dev),
+    )
+
+
+def stats_of(stats: DeviceStats) -> dict[str, int]:
+    return {name: getattr(stats, name) for name in STATS}
+
+
+def rings_of(dev: NetDevice) -> dict[str, int]:
+    """Frames that wait: in the device's queue, and in the descriptor rings where it has any."""
+    levels = {"queue": int(dev.queue.qlen)}
+    if isinstance(dev, E1000):
+        rx, tx = dev.nic.rx, dev.nic.tx
+        levels |= {"rx_free": int(rx.tail - rx.head), "tx_used": int(tx.tail - tx.head), "size": int(rx.size)}
+    return levels
+
+
+def format_mac(mac: int) -> str:
+    return mac.to_bytes(6, "big").hex(":")
+
+
+def neighbour_status(entry: Neighbour) -> NeighbourStatus:
+    known = entry.nud_state & NUD_VALID
+    return NeighbourStatus(
+        address=format_address(int(entry.addr)),
+        dev=entry.dev.name,
+        mac=format_mac(int(entry.lladdr)) if known else "",
+        state=NUD_NAMES.get(int(entry.nud_state), "NONE"),
+    )
+
+
+def tcp_sockets(stack: Stack) -> Iterator[SocketStatus]:
+    """Listeners, connections, half-open ones, and what is in TIME_WAIT."""
+    tables = stack.tcp.tables
+    for listeners in tables.listeners.values():
+        for tp in listeners:
+            waiting = len(tp.accept_queue) if tp.accept_queue else 0
+            yield describe("tcp", tp, waiting, int(tp.max_ack_backlog))
+    for head in tables.ehash.values():
+        entry: TcpControl | None = head
+        while entry is not None:
+            yield describe("tcp", entry, (entry.rcv_nxt - entry.copied_seq) & 0xFFFF_FFFF, int(entry.wmem_queued))
+            entry = entry.ehash_next
+    for req in tables.requests.all():
+        yield mini_socket("SYN-RECV", req)
+    for tw in tables.timewait.all():
+        yield mini_socket(STATES[int(tw.substate)], tw)
+
+
+def mini_socket(state: str, mini: MiniSock) -> SocketStatus:
+    """A connection that is being opened, or only remembered."""
+    return SocketStatus("tcp", state, endpoint(mini.laddr, mini.lport), endpoint(mini.raddr, mini.rport), 0, 0)
+
+
+def udp_sockets(stack: Stack) -> Iterator[SocketStatus]:
+    for sockets in stack.udp.table.ports.values():
+        for sk in sockets:
+            yield describe("udp", sk, int(sk.rmem_alloc), int(sk.wmem_alloc))
+
+
+def describe(protocol: str, sk: Sock, recv_queue: int, send_queue: int) -> SocketStatus:
+    return SocketStatus(
+        protocol=protocol,
+        state=STATES.get(int(sk.state), "?"),
+        local=endpoint(sk.rcv_saddr, sk.num),
+        peer=endpoint(sk.daddr, sk.dport),
+        recv_queue=int(recv_queue),
+        send_queue=int(send_queue),
+    )
+
+
+def endpoint(addr: int, port: int) -> str:
+    """``192.0.2.1:80``, with a star for what is not set."""
+    return f"{format_address(int(addr)) if addr else '*'}:{port or '*'}"
