@@ -63,9 +63,13 @@ IP_PMTUDISC_DO: Final = 2
 IP_PMTUDISC_PROBE: Final = 3
 
 
+#: strerror() of every errno there is.
+_TEXTS: Final = {code: os.strerror(code) for code in errno.errorcode}
+
+
 def error(code: int) -> OSError:
     """The OSError for an errno, in its own subclass (EAGAIN becomes BlockingIOError) and with the kernel's text."""
-    return OSError(code, os.strerror(code))
+    return OSError(code, _TEXTS.get(code) or os.strerror(code))
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)

@@ -94,4 +94,3 @@ class Sysctl:
     tcp_window_scaling: i64 = 1
     # UDP
     udp_rmem_min: i64 = 4096
-

@@ -6,13 +6,16 @@ way, or as segments of the wrong size.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
+import os
 import re
 import select
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -31,12 +34,13 @@ from ustack.io.services import PATTERN
 from ustack.io.tap import TUN_F_CSUM, TUN_F_TSO4, TUN_F_TSO_ECN
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ustack.io.host import Host, Namespace
 
 SIZE: Final = 8 * MEGABYTE
 PAYLOAD: Final = (PATTERN * (SIZE // len(PATTERN) + 1))[:SIZE]
 
-#: What it has seen it has written: frames that wait in a buffer when it is told to end would be lost.
 TCPDUMP: Final = ("tcpdump", "-n", "-i", "us0", "--immediate-mode", "-U", "-B", "65536", "-Z", "root")
 
 #: A daemon whose TAP hands over what argv[1] says (TUN_F_*) and whose driver has the features argv[2] (NETIF_F_*).
@@ -88,6 +92,20 @@ def datagrams() -> None:
             data = pattern(size)
             sock.send(data)
             assert sock.recv(65_536) == data
+
+
+@contextlib.contextmanager
+def capture(file: Path, *options: str) -> Iterator[None]:
+    """tcpdump writes every IP packet of the link to ``file`` meanwhile; the last one is in it afterwards."""
+    mark = os.urandom(16)
+    with background(*TCPDUMP, "-w", str(file), *options, "ip", ready="listening"):
+        yield
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.sendto(mark, (STACK, 9))
+        deadline = time.monotonic() + PATIENCE
+        while mark not in file.read_bytes()[-4096:]:
+            assert time.monotonic() < deadline, "tcpdump lags behind"
+            select.select([], [], [], 0.02)
 
 
 def kernel_counters() -> dict[str, int]:
@@ -156,20 +174,19 @@ def test_without_receive_checksums(namespace: Namespace, tmp_path: Path) -> None
 def test_segments_fit_the_link(namespace: Namespace, tmp_path: Path, mtu: int, options: tuple[str, ...]) -> None:
     """Each full segment is as long as the MTU allows and no longer: MSS is MTU less 40, and timestamps take twelve."""
     need("ss", "tcpdump")
-    file = str(tmp_path / "frames")
-    watch = (*TCPDUMP, "-w", file, "-s", "100", "tcp")
+    file = tmp_path / "frames"
     with RunningDaemon(tmp_path, "--serve", SERVICES, "--mtu", str(mtu), *options) as daemon:
-        with background(*watch, ready="listening") as tcpdump:
+        with capture(file, "-s", "100"):
             with socket.create_connection((STACK, 7), PATIENCE) as sock:
                 sock.sendall(b"x")
                 assert sock.recv(1) == b"x"
                 shown = output("ss", "-tin", "dst", STACK)
             assert f" mss:{mtu - 52} " in shown and f"advmss:{mtu - 52}" in shown, shown
             transfer(MEGABYTE)
-            tcpdump.terminate()
-            tcpdump.wait(PATIENCE)
         nothing_was_wrong(daemon)
-    lengths = [int(length) for length in re.findall(r", length (\d+): ", output("tcpdump", "-e", "-n", "-r", file))]
+    lengths = [
+        int(length) for length in re.findall(r", length (\d+): ", output("tcpdump", "-e", "-n", "-r", str(file)))
+    ]
     assert len(lengths) > 20
     if options:
         assert max(lengths) == mtu + 14
@@ -180,19 +197,16 @@ def test_segments_fit_the_link(namespace: Namespace, tmp_path: Path, mtu: int, o
 def test_every_checksum_is_right_on_the_wire(namespace: Namespace, tmp_path: Path) -> None:
     """tcpdump sums what crosses the link: TCP, UDP, ICMP and IP, from both sides, with and without data."""
     need("tcpdump")
-    file = str(tmp_path / "frames")
-    watch = (*TCPDUMP, "-w", file, "ip")
+    file = tmp_path / "frames"
     with RunningDaemon(tmp_path, "--serve", SERVICES, "--no-offload"):
-        with background(*watch, ready="listening") as tcpdump:
+        with capture(file):
             transfer(MEGABYTE)
             datagrams()
             output("ping", "-c", "2", "-i", "0.01", "-s", "3000", STACK)
             program("socat", "-t1", "-", f"UDP4:{STACK}:4747", stdin=b"closed")
             with pytest.raises(ConnectionRefusedError):
                 socket.create_connection((STACK, 4747), PATIENCE)
-            tcpdump.terminate()
-            tcpdump.wait(PATIENCE)
-    text = output("tcpdump", "-n", "-vv", "-r", file)
+    text = output("tcpdump", "-n", "-vv", "-r", str(file))
     assert text.count("(correct)") > 1000 and text.count("udp sum ok") >= 10
     assert not re.findall(r".*(?:\(incorrect|bad cksum|bad udp|wrong icmp|truncated|malformed).*", text)
 

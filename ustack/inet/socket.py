@@ -153,7 +153,8 @@ class Socket:
     def accept(self) -> Socket:
         """The next connection. EAGAIN if there is none, EINVAL if not listening, EOPNOTSUPP if not a stream."""
         self._check_open()
-        self.security.call_int_hook(lambda module: module.socket_accept(self))
+        if self.security.active:
+            self._permit_accept()
         child = Socket(self.type, self.ops, self.ops.accept(self), self.cred, self.security)
         child.state = SS_CONNECTED
         return child
@@ -161,7 +162,8 @@ class Socket:
     def shutdown(self, how: i64) -> None:
         """End one direction or both: SHUT_RD, SHUT_WR, SHUT_RDWR. EINVAL for another, ENOTCONN."""
         self._check_open()
-        self.security.call_int_hook(lambda module: module.socket_shutdown(self, how))
+        if self.security.active:
+            self._permit_shutdown(how)
         self.ops.shutdown(self, how)
 
     # -- data
@@ -233,6 +235,12 @@ class Socket:
             raise error(errno.EBADF)
 
     # apart from their callers, whose hot path should not pay for a closure
+    def _permit_accept(self) -> None:
+        self.security.call_int_hook(lambda module: module.socket_accept(self))
+
+    def _permit_shutdown(self, how: i64) -> None:
+        self.security.call_int_hook(lambda module: module.socket_shutdown(self, how))
+
     def _permit_sendmsg(self, size: i64) -> None:
         self.security.call_int_hook(lambda module: module.socket_sendmsg(self, size))
 

@@ -20,6 +20,7 @@ from ustack.device.net_device import Address
 from ustack.device.ring import NicRegisters
 from ustack.io.config import Cidr, Config, ConfigError, default_control_path, parse_address, parse_cidr
 from ustack.io.loop import EPOLLIN, Loop, Worker
+from ustack.io.memory import keep_heap
 from ustack.io.server import ControlServer
 from ustack.io.services import Chargen, Discard, Echo, Service, UdpDiscard, UdpEcho
 from ustack.io.status import Reporter, format_mac
@@ -161,6 +162,7 @@ class Daemon:
 
     def run(self) -> None:
         """Until a signal or Down; then close everything. Raises OSError ENODEV if the TAP was taken away."""
+        keep_heap()
         try:
             self.loop.run()
         finally:

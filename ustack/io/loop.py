@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 log: Final = logging.getLogger("ustack.loop")
 
+#: Looked up once: the names of a module are a dictionary.
+_monotonic_ns: Final = time.monotonic_ns
+
 EPOLLIN: Final = 0x001
 EPOLLOUT: Final = 0x004
 EPOLLERR: Final = 0x008
@@ -154,7 +157,7 @@ class Loop:
         """Wait for something to happen, ``limit`` ns at most, and do everything that follows from it."""
         self.rounds += 1
         events = self._epoll.poll(self._timeout(limit), MAX_EVENTS)
-        now: i64 = time.monotonic_ns()
+        now: i64 = _monotonic_ns()
         more = False
         self.stack.net.now = now
         for fd, what in events:
@@ -187,7 +190,7 @@ class Loop:
         """Seconds until the stack wants to be polled again."""
         wait = self.next_deadline()
         if wait != NEVER:
-            wait -= time.monotonic_ns()
+            wait -= _monotonic_ns()
             if wait < 0:
                 return 0.0
         if wait > limit:

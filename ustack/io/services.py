@@ -6,7 +6,6 @@ pieces it came in, what is sent are views of one constant block.
 
 from __future__ import annotations
 
-import errno
 import logging
 from typing import TYPE_CHECKING, Final
 
@@ -15,7 +14,7 @@ from mypy_extensions import i64, mypyc_attr
 from ustack.inet.family import SOCK_DGRAM, SOCK_STREAM
 from ustack.inet.sockaddr import AF_INET, INADDR_ANY, SockaddrIn
 from ustack.io.loop import Loop, Worker
-from ustack.sock import RCV_SHUTDOWN, Sock
+from ustack.sock import POLLERR, POLLIN, RCV_SHUTDOWN, Sock
 from ustack.tcp.control import TcpControl
 from ustack.tcp.receive import tcp_read_sock
 
@@ -119,11 +118,8 @@ class TcpService(Service):
 
     def work(self) -> None:
         """Take in every connection that waits."""
-        while True:
-            try:
-                sock = self.sock.accept()
-            except OSError:
-                return
+        while self.sock.sk.poll() & POLLIN:
+            sock = self.sock.accept()
             if len(self.connections) >= CONNECTIONS_MAX:
                 sock.close()
                 continue
@@ -309,13 +305,14 @@ class UdpEcho(UdpService):
     def work(self) -> None:
         sk = self.sock.sk
         for _ in range(DATAGRAMS):
+            if not sk.poll() & (POLLIN | POLLERR):
+                return
             try:
                 message = sk.recvmsg(DATAGRAM_MAX, 0)
                 if message.port not in LOOPING_PORTS:
                     sk.sendmsg(message.data, 0, message.addr, message.port)
-            except OSError as reason:
-                if reason.errno == errno.EAGAIN and not sk.poll() & 1:
-                    return
+            except OSError:
+                continue  # an ICMP error, or an answer that finds no way: as datagrams may
         self.loop.later(self)
 
 
@@ -328,9 +325,10 @@ class UdpDiscard(UdpService):
     def work(self) -> None:
         sk = self.sock.sk
         for _ in range(DATAGRAMS):
+            if not sk.poll() & (POLLIN | POLLERR):
+                return
             try:
                 sk.recvmsg(DATAGRAM_MAX, 0)
-            except OSError as reason:
-                if reason.errno == errno.EAGAIN:
-                    return
+            except OSError:
+                continue
         self.loop.later(self)

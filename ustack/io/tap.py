@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 from fcntl import ioctl
 from struct import pack, unpack_from
 from typing import TYPE_CHECKING, Final
@@ -46,6 +47,10 @@ TUN_F_CSUM: Final = 0x01
 TUN_F_TSO4: Final = 0x02
 TUN_F_TSO_ECN: Final = 0x08
 
+#: Looked up once: the names of a module are a dictionary.
+_read: Final = os.read
+_writev: Final = os.writev
+
 VLAN_HLEN: Final = 4
 IP_MAX_LEN: Final = 65_535  #: bytes of an IPv4 packet, and so of a super-segment's
 
@@ -67,18 +72,25 @@ class FramePort:
         self.vnet_hdr_len: i64 = vnet_hdr_len
         # One byte more than can be right: the kernel cuts what does not fit and does not tell.
         self.read_size: i64 = vnet_hdr_len + max_frame + 1
+        self._waiting = select.poll()
+        if fd >= 0:
+            self._waiting.register(fd, select.POLLIN)
+
+    def readable(self) -> bool:
+        """Whether another frame waits, or news that the device is gone; cheaper to ask than a read that finds none."""
+        return len(self._waiting.poll(0)) != 0
 
     def read(self) -> bytes | None:
         """The next frame with its header, None when there is none now. Raises OSError (EBADFD: the device is gone)."""
         try:
-            return os.read(self.fd, self.read_size)
+            return _read(self.fd, self.read_size)
         except BlockingIOError:
             return None
 
     def write(self, pieces: list[Buffer]) -> int:
         """Send one frame, its pieces not joined; 0 or the errno (EAGAIN: try again when the descriptor is writable)."""
         try:
-            os.writev(self.fd, pieces)
+            _writev(self.fd, pieces)
         except OSError as failure:
             return failure.errno or errno.EIO
         return 0
@@ -195,6 +207,8 @@ class TapNic(Hardware):
                 self._receive_frame(buf)
                 frames += 1
                 octets += len(buf)
+                # one frame seldom has company; where there are two, there are more
+                drained = frames == 1 and not self.port.readable()
         if frames != 0:
             self.nic.rx_interrupt()
         return not drained

@@ -32,6 +32,8 @@ class IpIdents:
         start = net.entropy.take(2 * IP_IDENTS_SZ)
         self._idents: list[int] = [start[2 * i] << 8 | start[2 * i + 1] for i in range(IP_IDENTS_SZ)]
         self._used: list[int] = [0] * IP_IDENTS_SZ  # when, in ms
+        self._last_triple: int = -1  # whose bucket the last one was: answers come in runs, and a hash costs 1 µs
+        self._last_bucket: int = 0
 
     def ip_select_ident_segs(self, sk: Sock | None, df: bool, saddr: i64, daddr: i64, protocol: i64, segs: i64) -> i64:
         """The first of ``segs`` identifications for datagrams to ``daddr``.
@@ -47,7 +49,10 @@ class IpIdents:
     def ip_idents_reserve(self, saddr: i64, daddr: i64, protocol: i64, segs: i64) -> i64:
         """Take ``segs`` numbers from the triple's generator (__ip_select_ident); the first of them."""
         triple = int((saddr << 8 | protocol) & 0xFF_FFFF_FFFF) << 32 | int(daddr)
-        bucket = int(keyed_hash(self._secret, triple.to_bytes(9, "big")) % IP_IDENTS_SZ)
+        if triple != self._last_triple:
+            self._last_triple = triple
+            self._last_bucket = int(keyed_hash(self._secret, triple.to_bytes(9, "big")) % IP_IDENTS_SZ)
+        bucket = self._last_bucket
         now = int(self.net.now // NSEC_PER_MSEC)
         rested = now - self._used[bucket]
         # "If the bucket has been unused for N jiffies, add random(0..N)"

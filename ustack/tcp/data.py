@@ -5,12 +5,11 @@ RFC 9293 section 3.10.7.4, seventh and eighth steps; Linux tcp_data_queue, tcp_d
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from mypy_extensions import i64
 
 from ustack.drop import Reason
-from ustack.packet import COPYBREAK, Buffer, Packet
 from ustack.sock import RCV_SHUTDOWN
 from ustack.tcp.control import (
     ICSK_ACK_NOW,
@@ -35,8 +34,13 @@ from ustack.tcp.transmit import tcp_queue_ack, tcp_send_ack
 from ustack.tcp.window import tcp_grow_window, usable_window
 from ustack.wire.tcp import TCPHDR_FIN, TCPHDR_PSH, TCPHDR_SYN, TCPHDR_URG, TcpHeader
 
+if TYPE_CHECKING:
+    from ustack.packet import Buffer, Packet
+
 #: Charged beside the bytes of every segment held (a packet's own size, bytes).
 RCV_OVERHEAD: Final[i64] = 256
+#: Text of up to so many bytes is cut out of its frame: any ordinary segment. Two views cost more than such a copy.
+RX_COPYBREAK: Final[i64] = 2048
 #: Flags that excuse a segment for being smaller than the peer's MSS (TCP_REMNANT).
 REMNANT: Final = TCPHDR_FIN | TCPHDR_URG | TCPHDR_SYN | TCPHDR_PSH
 
@@ -78,9 +82,11 @@ def tcp_data_queue(tp: TcpControl, packet: Packet, th: TcpHeader) -> None:
 def take_text(packet: Packet, th: TcpHeader, end_seq: i64, fin: bool) -> RcvSegment:
     """The bytes of a segment: a copy of few, a view of many (a view keeps the whole frame alive)."""
     length = th.end - th.payload
-    data: Buffer = (
-        packet.buf[th.payload : th.end] if length <= COPYBREAK else memoryview(packet.buf)[th.payload : th.end]
-    )
+    data: Buffer
+    if length <= RX_COPYBREAK:
+        data = packet.buf[th.payload : th.end]
+    else:
+        data = memoryview(packet.buf)[th.payload : th.end]
     return RcvSegment(th.seq, end_seq, data, fin, length + RCV_OVERHEAD)
 
 
