@@ -9,6 +9,7 @@ from __future__ import annotations
 from hashlib import blake2b
 from typing import Final
 
+from librt.strings import read_i32_be
 from mypy_extensions import i64
 
 SEED_LEN: Final = 16
@@ -25,7 +26,7 @@ class Entropy:
         self._seed: bytes = seed if len(seed) <= _BLOCK else blake2b(seed).digest()
         self._counter: int = 0
         self._pool: bytes = b""
-        self._used: int = _BLOCK
+        self._used: i64 = _BLOCK
 
     def u32(self) -> i64:
         """A uniform number in [0, 2**32) (get_random_u32)."""
@@ -33,14 +34,16 @@ class Entropy:
             self._pool = blake2b(self._counter.to_bytes(8, "big"), key=self._seed).digest()
             self._counter += 1
             self._used = 0
-        word = int.from_bytes(self._pool[self._used : self._used + 4], "big")
+        word: i64 = i64(read_i32_be(self._pool, self._used)) & 0xFFFF_FFFF
         self._used += 4
         return word
 
     def below(self, ceiling: i64) -> i64:
         """A number in [0, ceiling), ceiling <= 2**32 (get_random_u32_below; its bias is under ceiling / 2**32)."""
-        word = int(self.u32())  # the product needs up to 64 bits: an i64 would wrap
-        return (word * int(ceiling)) >> 32
+        word = self.u32()
+        if ceiling < 0x8000_0000:
+            return (word * ceiling) >> 32
+        return (int(word) * int(ceiling)) >> 32  # the product needs 64 bits: an i64 would wrap
 
     def take(self, length: int) -> bytes:
         """``length`` random bytes, for a secret key."""

@@ -12,7 +12,7 @@ import pytest
 from tests.io.rings import interrupted, open_nic, queue, received
 from ustack.device.net_device import DeviceStats
 from ustack.device.ring import NicRegisters
-from ustack.io.tap import FramePort, TapNic
+from ustack.io.tap import PAUSE, FramePort, TapNic
 from ustack.packet import CHECKSUM_NONE, CHECKSUM_PARTIAL, SKB_GSO_TCPV4, Buffer
 
 if TYPE_CHECKING:
@@ -265,3 +265,14 @@ def test_a_closed_descriptor_reports_its_errno(vnet: Bench) -> None:
 
 def test_the_hardware_is_watched_by_its_descriptor(plain: Bench) -> None:
     assert plain.hardware.fileno() == plain.near.fileno()
+
+
+def test_a_frame_after_a_pause_is_answered_before_anybody_looks_for_more(plain: Bench) -> None:
+    """What else waits is not lost: the descriptor stays readable, and in a run of frames all are taken together."""
+    for n in range(3):
+        plain.far.send(bytes([n]) * 60)
+    start = 10 * PAUSE
+    assert not plain.hardware.receive(start) and len(plain.received()) == 1
+    assert plain.port.readable()
+    assert not plain.hardware.receive(start + PAUSE) and len(plain.received()) == 3
+    assert not plain.port.readable()

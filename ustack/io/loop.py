@@ -79,8 +79,11 @@ class Hardware:
     def fileno(self) -> int:
         raise NotImplementedError
 
-    def receive(self) -> bool:
-        """Take what is there into the rx ring, up to a batch; True if there may be more."""
+    def receive(self, now: i64 = 0) -> bool:
+        """Take what is there into the rx ring, up to a batch; True if there may be more that nobody would announce.
+
+        ``now`` (ns) tells a lone frame after a pause from one of many.
+        """
         raise NotImplementedError
 
     def transmit(self) -> bool:
@@ -166,7 +169,7 @@ class Loop:
                 self._ready(fd, what)
             elif what & EPOLLERR:
                 self._lose_nic(nic)
-            elif what & EPOLLIN and nic.receive():
+            elif what & EPOLLIN and nic.receive(now):
                 more = True
         self.settle(now)
         if more:
