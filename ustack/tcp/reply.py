@@ -14,7 +14,7 @@ from ustack.packet import CHECKSUM_PARTIAL, Packet
 from ustack.routing.flow import Flow
 from ustack.tcp.transmit import TCP_CSUM_OFFSET
 from ustack.wire import tcp as wire
-from ustack.wire.checksum import csum_tcpudp_nofold
+from ustack.wire.checksum import csum_tcpudp_nofold, fold
 from ustack.wire.ipv4 import IPPROTO_TCP
 from ustack.wire.tcp import TCPHDR_ACK, TCPHDR_FIN, TCPHDR_RST, TCPHDR_SYN, TcpHeader
 
@@ -43,6 +43,19 @@ def tcp_v4_send_reset(tables: TcpTables, packet: Packet, th: TcpHeader) -> None:
     send_bare(tables, packet.iph.daddr, packet.iph.saddr, th.dport, th.sport, seq, ack, flags, 0, b"")
 
 
+def bare_segment(
+    saddr: i64, daddr: i64, sport: i64, dport: i64, seq: i64, ack: i64, flags: i64, window: i64, options: bytes
+) -> Packet:
+    """A header without data, ready for IP; its checksum is left to the device."""
+    check = fold(csum_tcpudp_nofold(saddr, daddr, 20 + len(options), IPPROTO_TCP))
+    out = BytesWriter()
+    wire.emit(out, sport, dport, seq, ack, flags, window, check, 0, options)
+    packet = Packet(out.getvalue())
+    packet.ip_summed = CHECKSUM_PARTIAL
+    packet.csum_offset = TCP_CSUM_OFFSET
+    return packet
+
+
 def send_bare(
     tables: TcpTables,
     saddr: i64,
@@ -60,15 +73,7 @@ def send_bare(
         dst = tables.routing.ip_route_output(Flow(daddr, saddr, proto=IPPROTO_TCP, sport=sport, dport=dport))
     except OSError:
         return
-    length: i64 = 20 + len(options)
-    check = csum_tcpudp_nofold(saddr, daddr, length, IPPROTO_TCP)
-    check = (check & 0xFFFF) + (check >> 16)
-    check = (check & 0xFFFF) + (check >> 16)
-    out = BytesWriter()
-    wire.emit(out, sport, dport, seq, ack, flags, window, check, 0, options)
-    reply = Packet(out.getvalue())
-    reply.ip_summed = CHECKSUM_PARTIAL
-    reply.csum_offset = TCP_CSUM_OFFSET
+    reply = bare_segment(saddr, daddr, sport, dport, seq, ack, flags, window, options)
     tables.net.mib.tcp.OutSegs += 1
     ttl = tables.net.sysctl.ip_default_ttl
     # RFC 6864 section 4.1: with DF set and never fragmented the datagram is atomic, its ID means nothing

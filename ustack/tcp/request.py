@@ -8,27 +8,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from librt.strings import BytesWriter
 from mypy_extensions import i64
 
 from ustack.drop import Reason
-from ustack.packet import CHECKSUM_PARTIAL, Packet
 from ustack.routing.flow import Flow
 from ustack.sock import TCP_LISTEN
 from ustack.tcp.control import TCP_MSS_DEFAULT, TCP_RTO_MAX, TCP_TIMEOUT_INIT, TcpControl
 from ustack.tcp.mini import MiniSock
-from ustack.tcp.reply import send_bare
+from ustack.tcp.reply import bare_segment, send_bare
 from ustack.tcp.seq import after, before, between
 from ustack.tcp.tables import NO_ISN
-from ustack.tcp.transmit import TCP_CSUM_OFFSET
 from ustack.tcp.window import InitialWindow, tcp_select_initial_window
 from ustack.wire import tcp as wire
-from ustack.wire.checksum import csum_tcpudp_nofold
 from ustack.wire.ipv4 import IPPROTO_TCP
 from ustack.wire.tcp import TCPHDR_ACK, TCPHDR_SYN, TcpHeader
 
 if TYPE_CHECKING:
     from ustack.dst import Dst
+    from ustack.packet import Packet
 
 
 class RequestSock(MiniSock):
@@ -82,18 +79,9 @@ class RequestSock(MiniSock):
         net = self.tables.net
         wscale = self.window.wscale if self.wscale_ok else -1
         options = wire.syn_options(self.window.advmss, wscale, False, self.tstamp_ok, self.mstamp(), self.ts_recent)
-        length: i64 = 20 + len(options)
-        check = csum_tcpudp_nofold(self.laddr, self.raddr, length, IPPROTO_TCP)
-        check = (check & 0xFFFF) + (check >> 16)
-        check = (check & 0xFFFF) + (check >> 16)
-        out = BytesWriter()
-        ack = (self.irs + 1) & 0xFFFF_FFFF
-        wire.emit(
-            out, self.lport, self.rport, self.iss, ack, TCPHDR_SYN | TCPHDR_ACK, self.window.wnd, check, 0, options
-        )
-        packet = Packet(out.getvalue())
-        packet.ip_summed = CHECKSUM_PARTIAL
-        packet.csum_offset = TCP_CSUM_OFFSET
+        seq, ack = self.iss, (self.irs + 1) & 0xFFFF_FFFF
+        flags: i64 = TCPHDR_SYN | TCPHDR_ACK
+        packet = bare_segment(self.laddr, self.raddr, self.lport, self.rport, seq, ack, flags, self.window.wnd, options)
         net.mib.tcp.OutSegs += 1
         listener = self.listener
         ttl = listener.uc_ttl if listener.uc_ttl > 0 else net.sysctl.ip_default_ttl

@@ -11,6 +11,7 @@ from ustack.packet import CHECKSUM_PARTIAL, COPYBREAK, SKB_GSO_TCPV4, Buffer, Pa
 from ustack.tcp.control import ICSK_ACK_SCHED, ICSK_ACK_TIMER, TCP_ATO_MIN, TcpControl
 from ustack.tcp.window import tcp_select_window
 from ustack.wire import tcp as wire
+from ustack.wire.checksum import fold
 from ustack.wire.tcp import TCPHDR_ACK, TCPHDR_RST, TCPHDR_SYN
 
 if TYPE_CHECKING:
@@ -53,9 +54,7 @@ def tcp_send_segment(tp: TcpControl, seq: i64, flags: i64, options: bytes, piece
         ack_seq = tp.rcv_nxt
         tcp_event_ack_sent(tp)
     header_len: i64 = 20 + len(options)
-    check = tp.pseudo_sum + header_len + length
-    check = (check & 0xFFFF) + (check >> 16)
-    check = (check & 0xFFFF) + (check >> 16)
+    check = fold(tp.pseudo_sum + header_len + length)
     out = BytesWriter()
     wire.emit(out, tp.num, tp.dport, seq, ack_seq, flags, window, check, 0, options)
     packet = segment_packet(out, pieces, length)
