@@ -10,8 +10,6 @@ import contextlib
 import errno
 import logging
 import os
-import signal
-import socket
 import time
 from typing import TYPE_CHECKING, BinaryIO, Final
 
@@ -19,10 +17,11 @@ from ustack.device.e1000 import E1000, E1000_FEATURES, NO_OFFLOAD
 from ustack.device.net_device import Address
 from ustack.device.ring import NicRegisters
 from ustack.io.config import Cidr, Config, ConfigError, default_control_path, parse_address, parse_cidr
-from ustack.io.loop import EPOLLIN, Loop, Worker
+from ustack.io.loop import Loop
 from ustack.io.memory import keep_heap
 from ustack.io.server import ControlServer
 from ustack.io.services import Chargen, Discard, Echo, Service, UdpDiscard, UdpEcho
+from ustack.io.signals import Signals
 from ustack.io.status import Reporter, format_mac
 from ustack.io.tap import Tap, TapNic
 from ustack.stack import Stack
@@ -243,33 +242,3 @@ def start_services(loop: Loop, names: list[str]) -> list[Service]:
 
         services.append(Http(loop))
     return services
-
-
-class Signals(Worker):
-    """SIGTERM, SIGINT and SIGHUP end the loop; the interpreter's wake-up descriptor is what epoll sees of them."""
-
-    CAUGHT: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-
-    def __init__(self, loop: Loop) -> None:
-        super().__init__(loop)
-        self.near, self.far = socket.socketpair()
-        self.near.setblocking(False)
-        self.far.setblocking(False)
-        self.before_fd = signal.set_wakeup_fd(self.far.fileno(), warn_on_full_buffer=False)
-        self.before = [signal.signal(number, self.caught) for number in self.CAUGHT]
-        loop.add(self.near.fileno(), self, EPOLLIN)
-
-    def close(self) -> None:
-        """As it was before."""
-        self.loop.remove(self.near.fileno())
-        for number, handler in zip(self.CAUGHT, self.before, strict=True):
-            signal.signal(number, handler)
-        signal.set_wakeup_fd(self.before_fd)
-        self.near.close()
-        self.far.close()
-
-    def caught(self, number: int, frame: object) -> None:
-        self.loop.stop()
-
-    def ready(self, events: int) -> None:
-        self.near.recv(4096)

@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Final
 
 from ustack.io.host_helper import HostHelper
 from ustack.io.loop import EPOLLIN, Loop, Worker
+from ustack.io.signals import Signals
 
 if TYPE_CHECKING:
-    from types import FrameType
-
     from ustack.io.config import Config
 
 CLONE_NEWUSER: Final = 0x1000_0000
@@ -49,25 +48,44 @@ def enter_namespaces() -> None:
                 file.write(text)
 
 
-class Command(Worker):
-    """The command: its end stops the loop, signals that are meant for it are passed on."""
+class Forwarder(Signals):
+    """Passes signals on to the command; one that comes before there is a command waits for it."""
 
     PASSED_ON: Final = (signal.SIGTERM, signal.SIGHUP)
     #: The terminal sends these to everybody in the foreground, so the command has them already.
     LEFT_ALONE: Final = (signal.SIGINT, signal.SIGQUIT)
 
+    def __init__(self, loop: Loop) -> None:
+        self.process: subprocess.Popen[bytes] | None = None
+        self.early: list[int] = []
+        super().__init__(loop, (*self.PASSED_ON, *self.LEFT_ALONE))
+
+    def started(self, process: subprocess.Popen[bytes]) -> None:
+        self.process = process
+        for number in self.early:
+            process.send_signal(number)
+
+    def caught(self, number: int, frame: object) -> None:
+        if number not in self.PASSED_ON:
+            return
+        if self.process is None:
+            self.early.append(number)
+        else:
+            self.process.send_signal(number)
+
+
+class Command(Worker):
+    """The command: its end stops the loop, signals that are meant for it are passed on."""
+
     def __init__(self, loop: Loop, command: list[str], environment: dict[str, str]) -> None:
         """Raises FileNotFoundError, PermissionError."""
         super().__init__(loop)
+        # caught before there is a command: it may be told to end as soon as it runs
+        self.signals = Forwarder(loop)
         self.process = subprocess.Popen(command, env=environment)
+        self.signals.started(self.process)
         self.pidfd: int = os.pidfd_open(self.process.pid)
         loop.add(self.pidfd, self, EPOLLIN)
-        for number in (*self.PASSED_ON, *self.LEFT_ALONE):
-            signal.signal(number, self.caught)
-
-    def caught(self, number: int, frame: FrameType | None) -> None:
-        if number in self.PASSED_ON:
-            self.process.send_signal(number)
 
     def ready(self, events: int) -> None:
         self.loop.stop()
