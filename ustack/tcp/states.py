@@ -98,26 +98,10 @@ def diagram() -> str:
     return "\n".join([*lines, "}", ""])
 
 
-def state_set(*states: State) -> i64:
-    """A bit mask of states, for one test instead of many (Linux TCPF_*)."""
-    mask: i64 = 0
-    for state in states:
-        mask |= 1 << int(state)
-    return mask
-
-
 #: May still send data (TCPF_ESTABLISHED | TCPF_CLOSE_WAIT).
 CAN_SEND: Final[i64] = (1 << sock.TCP_ESTABLISHED) | (1 << sock.TCP_CLOSE_WAIT)
 #: May still receive data.
 CAN_RECEIVE: Final[i64] = (1 << sock.TCP_ESTABLISHED) | (1 << sock.TCP_FIN_WAIT1) | (1 << sock.TCP_FIN_WAIT2)
-#: Has sent its FIN, or is about to.
-FIN_SENT: Final[i64] = (
-    (1 << sock.TCP_FIN_WAIT1)
-    | (1 << sock.TCP_FIN_WAIT2)
-    | (1 << sock.TCP_CLOSING)
-    | (1 << sock.TCP_LAST_ACK)
-    | (1 << sock.TCP_TIME_WAIT)
-)
 #: Synchronized but for TIME-WAIT: there is a peer that would take a RST.
 NEEDS_RESET: Final[i64] = (
     (1 << sock.TCP_ESTABLISHED)
