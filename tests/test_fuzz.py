@@ -43,7 +43,7 @@ class Target:
         self.random = Random(seed)
         self.frames = Frames(self.random)
         self.stack = Stack(f"{seed}".encode().ljust(16, b"."))
-        self.stack.net.sysctl.ip_forward = 1
+        self.stack.net.conf.inet_forward_change(1)
         features = NO_OFFLOAD if seed % 3 == 0 else E1000_FEATURES
         self.nics = [NicRegisters(), NicRegisters()]
         for number, (nic, address) in enumerate(zip(self.nics, ("192.0.2.2/24", "198.51.100.2/24"), strict=True)):

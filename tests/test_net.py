@@ -46,8 +46,8 @@ def test_a_stack_begins_empty_at_its_time() -> None:
 def test_stacks_know_nothing_of_each_other() -> None:
     first, second = Net(SEED), Net(SEED)
     first.drop(Packet(b""), Reason.IP_CSUM)
-    first.sysctl.ip_forward = 1
-    assert second.drops == {} and second.mib.ip.InHdrErrors == 0 and second.sysctl.ip_forward == 0
+    first.conf.inet_forward_change(1)
+    assert second.drops == {} and second.mib.ip.InHdrErrors == 0 and second.conf.all.forwarding == 0
 
 
 def test_a_short_seed_is_refused() -> None:

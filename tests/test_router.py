@@ -28,7 +28,7 @@ def routed() -> tuple[Network, Stack, Stack, Stack]:
     network.join(router, "198.51.100.254/24", b, "198.51.100.1/24")
     a.add_gateway("192.0.2.254")
     b.add_route("192.0.2.0/24", "198.51.100.254")
-    router.net.sysctl.ip_forward = 1
+    router.net.conf.inet_forward_change(1)
     network.run(5 * SEC)
     return network, a, router, b
 
@@ -90,7 +90,7 @@ def test_a_packet_dies_of_old_age_at_the_router() -> None:
 def test_forwarding_that_is_off() -> None:
     network, a, router, _ = routed()
     with network:
-        router.net.sysctl.ip_forward = 0
+        router.net.conf.inet_forward_change(0)
         router.routing.rt_cache_flush()
         counted, drops = Moved(router), Drops(router)
         udp(a).sendto(b"x", ("198.51.100.1", 7))
@@ -130,7 +130,7 @@ def test_two_default_routes_that_point_at_each_other() -> None:
     with network:
         router.add_gateway("198.51.100.1")
         b.add_gateway("198.51.100.254")
-        b.net.sysctl.ip_forward = 1
+        b.net.conf.inet_forward_change(1)
         raw, drops = a.socket(AF_INET, SOCK_RAW, IPPROTO_ICMP), [Drops(router), Drops(b)]
         counted = [Moved(router), Moved(b)]
         udp(a).sendto(b"round and round", ("203.0.113.1", 7))

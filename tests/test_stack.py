@@ -76,8 +76,8 @@ def test_two_stacks_share_nothing() -> None:
     one, other = Stack(bytes(16)), Stack(bytes(16))
     udp(one, "", 5000)
     udp(other, "", 5000)
-    one.net.sysctl.ip_forward = 1
-    assert other.net.sysctl.ip_forward == 0 and other.devices.by_name("lo") is not one.devices.by_name("lo")
+    one.net.conf.inet_forward_change(1)
+    assert other.net.conf.all.forwarding == 0 and other.devices.by_name("lo") is not one.devices.by_name("lo")
 
 
 def test_the_same_seed_makes_the_same_choices() -> None:

@@ -6,13 +6,14 @@ builds the floors around it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from mypy_extensions import i64, mypyc_attr
 
 from ustack.counters import Mib
 from ustack.drop import EFFECTS, SILENT, Reason
 from ustack.entropy import Entropy
+from ustack.in_device import InetConf
 from ustack.sysctl import Sysctl
 from ustack.timer import TimerQueue
 
@@ -36,6 +37,31 @@ class DropWatcher:
         raise NotImplementedError
 
 
+# what rtnetlink tells of (include/uapi/linux/rtnetlink.h), and what goes with it
+RTM_NEWLINK: Final = 16  #: NetDevice
+RTM_DELLINK: Final = 17
+RTM_NEWADDR: Final = 20  #: Address
+RTM_DELADDR: Final = 21
+RTM_NEWROUTE: Final = 24  #: FibAlias
+RTM_DELROUTE: Final = 25
+RTM_NEWNEIGH: Final = 28  #: Neighbour
+RTM_DELNEIGH: Final = 29
+RTM_NEWRULE: Final = 32  #: FibRule
+RTM_DELRULE: Final = 33
+RTM_NEWNETCONF: Final = 80  #: str, the setting's name
+RTM_NEWNEXTHOP: Final = 104  #: Nexthop
+RTM_DELNEXTHOP: Final = 105
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class RtnlWatcher:
+    """Told of every change that rtnetlink tells of. Costs one empty-list test while nobody watches."""
+
+    def changed(self, event: i64, what: object) -> None:
+        """RTM_NEW* or RTM_DEL*, with the object: as it is now, or as it was."""
+        raise NotImplementedError
+
+
 class Net:
     """One per stack. ``now`` is the time of the current poll in ns; it never goes back."""
 
@@ -46,9 +72,16 @@ class Net:
         self.entropy = Entropy(seed)
         self.mib = Mib()
         self.sysctl = Sysctl()
+        self.conf = InetConf()
         self.drops: dict[Reason, int] = {}
         self.icmp: IcmpSender | None = None
         self.drop_watchers: list[DropWatcher] = []
+        self.rtnl_watchers: list[RtnlWatcher] = []
+
+    def rtnl_notify(self, event: i64, what: object) -> None:
+        """Something has changed (rtnl_notify): tell whoever watches."""
+        for watcher in self.rtnl_watchers:
+            watcher.changed(event, what)
 
     def receive(self, packet: Packet) -> None:
         """A device hands ``packet`` to the stack: from here on it must end in deliver, forward or drop."""

@@ -23,15 +23,8 @@ class Sysctl:
     dev_weight: i64 = 64
     # net.ipv4
     ip_default_ttl: i64 = 64
-    ip_forward: i64 = 0
     ip_nonlocal_bind: i64 = 0
     ip_forward_use_pmtu: i64 = 0
-    accept_local: i64 = 0
-    accept_source_route: i64 = 0
-    drop_unicast_in_l2_multicast: i64 = 0
-    route_localnet: i64 = 0
-    rp_filter: i64 = 0  #: 1 strict, 2 loose (RFC 3704)
-    send_redirects: i64 = 1
     route_min_pmtu: i64 = 552
     route_mtu_expires: i64 = 600
     route_redirect_number: i64 = 9  #: unheeded ones to a host until it is left alone
@@ -67,7 +60,6 @@ class Sysctl:
     app_solicit: i64 = 0
     unres_qlen_bytes: i64 = 212_992
     locktime_ms: i64 = 1000
-    arp_accept: i64 = 0
     # TCP
     tcp_abort_on_overflow: i64 = 0
     tcp_challenge_ack_limit: i64 = 1000

@@ -24,7 +24,7 @@ REDIRECT = (5, 1, NEIGHBOUR)
 
 def router() -> Host:
     host = Host()
-    host.net.sysctl.ip_forward = 1
+    host.net.conf.inet_forward_change(1)
     host.route("203.0.113.0/24", "198.51.100.1")
     host.start()
     return host
@@ -202,7 +202,7 @@ def test_out_where_it_came_in_is_told_to_the_sender() -> None:
 def test_no_redirect(saddr: int, daddr: int, send_redirects: int) -> None:
     """Another way out; a sender that is not on the link; send_redirects off."""
     host = router()
-    host.net.sysctl.send_redirects = send_redirects
+    host.net.conf.all.send_redirects = host.eth0.in_dev.cnf.send_redirects = send_redirects
     host.rx(datagram(saddr, daddr))
     assert host.icmp.sent == [] and host.drops.reasons == []
 
@@ -263,7 +263,7 @@ def test_source_routes_are_refused_by_default() -> None:
 def test_a_source_route_goes_on_from_here_if_accepted() -> None:
     """ip_options_rcv_srr, ip_forward_options: the next hop becomes the destination, our address takes its place."""
     host = router()
-    host.net.sysctl.accept_source_route = 1
+    host.net.conf.all.accept_source_route = 1
     host.rx(datagram(PEER, OURS, options=b"\x83\x0b\x04" + FAR.to_bytes(4, "big") + PEER_1.to_bytes(4, "big") + b"\0"))
     (sent,) = host.eth1.take()
     assert head(sent).daddr == FAR
@@ -273,7 +273,7 @@ def test_a_source_route_goes_on_from_here_if_accepted() -> None:
 def test_until_it_leaves_a_source_routed_packet_is_still_to_us() -> None:
     """The next hop becomes the destination in ip_forward_options, after FORWARD has seen what came."""
     host = router()
-    host.net.sysctl.accept_source_route = 1
+    host.net.conf.all.accept_source_route = 1
     seen: list[int] = []
 
     def look(state: HookState) -> int:
@@ -309,7 +309,7 @@ def test_accepted_source_routes_that_fail(
     options: bytes, daddr: int, reason: Reason, icmp: list[tuple[int, int, int]]
 ) -> None:
     host = router()
-    host.net.sysctl.accept_source_route = 1
+    host.net.conf.all.accept_source_route = 1
     host.rx(datagram(PEER, daddr, options=options + b"\0"))
     assert (host.drops.reasons, host.icmp.sent) == ([reason], icmp)
     assert host.eth1.take() == [] and host.balanced()
@@ -317,6 +317,6 @@ def test_accepted_source_routes_that_fail(
 
 def test_a_source_route_that_has_come_to_its_end_is_delivered() -> None:
     host = router()
-    host.net.sysctl.accept_source_route = 1
+    host.net.conf.all.accept_source_route = 1
     host.rx(datagram(PEER, OURS, options=b"\x83\x07\x08" + FAR.to_bytes(4, "big") + b"\0"))
     assert host.udp.payloads == [b"muffin"] and host.balanced()

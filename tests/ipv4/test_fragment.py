@@ -127,7 +127,7 @@ def test_fragments_go_where_the_whole_would_have_gone() -> None:
 
 def forwarding(mtu: int) -> Host:
     host = Host()
-    host.net.sysctl.ip_forward = 1
+    host.net.conf.inet_forward_change(1)
     host.eth1.mtu = mtu
     host.routing.rt_cache_flush()
     return host

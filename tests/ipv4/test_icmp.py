@@ -294,7 +294,7 @@ def test_protocol_unreachable() -> None:
 
 def test_a_router_says_time_exceeded_and_fragmentation_needed() -> None:
     station = Station()
-    station.net.sysctl.ip_forward = 1
+    station.net.conf.inet_forward_change(1)
     station.receive(bytes(8), 77, src=SILENT, dst=FAR, ttl=1)
     station.neighbours.neigh_add(SILENT, station.eth0, 0x020000000077)
     station.routing.add_route(FAR, 32, PEER, station.eth0)

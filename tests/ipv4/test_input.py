@@ -117,7 +117,7 @@ def test_delivered_and_counted_by_kind(daddr: int, mac: int | None, counters: di
 def test_unicast_in_a_broadcast_frame_is_dropped_on_request(mac: int) -> None:
     """RFC 1122 3.3.6, sysctl drop_unicast_in_l2_multicast ("hole-196")."""
     host = Host()
-    host.net.sysctl.drop_unicast_in_l2_multicast = 1
+    host.net.conf.all.drop_unicast_in_l2_multicast = 1
     host.start()
     host.rx(GOOD, dst_mac=mac)
     host.rx(datagram(PEER, BROADCAST), dst_mac=mac)
@@ -151,7 +151,7 @@ def test_martians_and_strangers_are_dropped_in_silence(
 def test_rp_filter_has_a_counter() -> None:
     """LINUX_MIB_IPRPFILTER."""
     host = Host()
-    host.net.sysctl.rp_filter = 1
+    host.net.conf.all.rp_filter = 1
     host.start()
     host.rx(datagram(PEER_1, OURS))
     assert host.drops.reasons == [Reason.IP_RPFILTER]
@@ -266,8 +266,8 @@ def test_a_hook_may_send_it_elsewhere() -> None:
 def test_noise_raises_nothing_and_is_accounted_for(noise: bytes, saddr: int, protocol: int, frag_off: int) -> None:
     """Random bytes, and random bytes behind a header that is right."""
     host = Host()
-    host.net.sysctl.ip_forward = 1
-    host.net.sysctl.accept_source_route = 1
+    host.net.conf.inet_forward_change(1)
+    host.net.conf.all.accept_source_route = 1
     host.route("0.0.0.0/0", "198.51.100.1")
     host.rx(noise)
     host.rx(GOOD[: len(noise)] + noise)

@@ -153,8 +153,8 @@ def test_no_mixture_raises(pieces: list[bytes]) -> None:
     data = b"".join(pieces)[:40]
     data += bytes(-len(data) % 4)
     host = Host()
-    host.net.sysctl.accept_source_route = 1
-    host.net.sysctl.ip_forward = 1
+    host.net.conf.all.accept_source_route = 1
+    host.net.conf.inet_forward_change(1)
     host.route("203.0.113.0/24", "198.51.100.1")
     for daddr in (OURS, FAR):
         host.rx(datagram(PEER, daddr, options=data))

@@ -206,7 +206,7 @@ def test_an_unsolicited_reply_creates_nothing(lan: Lan) -> None:
 
 
 def test_arp_accept_creates_a_stale_entry(lan: Lan) -> None:
-    lan.net.sysctl.arp_accept = 1
+    lan.net.conf.all.arp_accept = 1
     lan.hear(ARPOP_REPLY, PEER_MAC, PEER, OURS)
     lan.hear(ARPOP_REQUEST, OTHER_MAC, OTHER, OTHER, dst=BROADCAST_MAC)
     lan.hear(ARPOP_REPLY, EVIL_MAC, FAR, OURS)

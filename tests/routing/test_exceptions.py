@@ -108,7 +108,7 @@ def test_another_route_may_be_another_path() -> None:
 def test_a_router_goes_by_its_links_unless_told(use_pmtu: int, expected: int) -> None:
     """ip_forward_use_pmtu: forged ICMP must not shrink what a router forwards."""
     links = host()
-    links.net.sysctl.ip_forward = 1
+    links.net.conf.inet_forward_change(1)
     links.net.sysctl.ip_forward_use_pmtu = use_pmtu
     links.routing.update_pmtu(FAR, 1400)
     packet = received(links.eth1, a("198.51.100.7"), FAR)

@@ -100,7 +100,7 @@ def test_a_host_forwards_nothing(daddr: int) -> None:
 
 def router() -> Links:
     links = Links()
-    links.net.sysctl.ip_forward = 1
+    links.net.conf.inet_forward_change(1)
     links.route("203.0.113.0/24", "198.51.100.1")
     return links
 
@@ -170,26 +170,26 @@ def test_a_router_checks_the_source_of_what_it_forwards(saddr: int, reason: Reas
 def test_rp_filter(mode: int, saddr: int, reason: Reason | None) -> None:
     """RFC 3704: strict (1) wants the way back out of the same device, loose (2) any way back."""
     links = router()
-    links.net.sysctl.rp_filter = mode
+    links.net.conf.all.rp_filter = mode
     assert links.routing.ip_route_input(received(links.eth0, saddr, OURS)) is reason
 
 
 def test_rp_filter_lets_those_speak_who_have_no_address_yet() -> None:
     """ip_route_input_slow, brd_input: a source of 0.0.0.0 is not validated, or DHCP would not work."""
     links = Links()
-    links.net.sysctl.rp_filter = 1
+    links.net.conf.all.rp_filter = 1
     assert links.routing.ip_route_input(received(links.eth0, 0, BROADCAST)) is None
 
 
 def test_accept_local_lets_our_own_address_in() -> None:
     links = Links()
-    links.net.sysctl.accept_local = 1
+    links.net.conf.all.accept_local = 1
     assert links.routing.ip_route_input(received(links.eth0, OURS_1, OURS)) is None
 
 
 def test_route_localnet_lets_127_in() -> None:
     links = Links()
-    links.net.sysctl.route_localnet = 1
+    links.net.conf.all.route_localnet = 1
     assert links.routing.ip_route_input(received(links.eth0, PEER, LOCALHOST)) is None
 
 
@@ -230,7 +230,7 @@ def test_the_second_packet_hits(daddr: int) -> None:
 
 def test_the_question_is_device_source_and_destination() -> None:
     links = Links()
-    links.net.sysctl.rp_filter = 1
+    links.net.conf.all.rp_filter = 1
     assert links.routing.ip_route_input(received(links.eth0, PEER, OURS)) is None
     for packet in (received(links.eth1, PEER, OURS), received(links.eth0, PEER_1, OURS)):
         assert links.routing.ip_route_input(packet) is Reason.IP_RPFILTER

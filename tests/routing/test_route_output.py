@@ -206,7 +206,7 @@ def test_a_routes_own_source_and_mtu() -> None:
 
 def test_route_localnet_lets_127_out() -> None:
     links = Links()
-    links.net.sysctl.route_localnet = 1
+    links.net.conf.all.route_localnet = 1
     assert links.routing.ip_route_output(Flow(PEER, LOCALHOST)).dev is links.eth0
 
 

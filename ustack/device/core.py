@@ -64,6 +64,27 @@ class Flusher:
         raise NotImplementedError
 
 
+# what can happen to a device (include/linux/netdevice.h)
+NETDEV_UP: Final = 1
+NETDEV_DOWN: Final = 2
+NETDEV_CHANGE: Final = 4  #: carrier or flags
+NETDEV_REGISTER: Final = 5
+NETDEV_UNREGISTER: Final = 6
+NETDEV_CHANGEMTU: Final = 7
+NETDEV_CHANGEADDR: Final = 8
+NETDEV_GOING_DOWN: Final = 9
+NETDEV_CHANGENAME: Final = 10
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class NetdevNotifier:
+    """Told what happens to devices (struct notifier_block on netdev_chain)."""
+
+    def netdev_event(self, event: i64, dev: NetDevice) -> None:
+        """NETDEV_*: after it has happened, but for GOING_DOWN and UNREGISTER."""
+        raise NotImplementedError
+
+
 class Devices:
     """Registry, receive dispatch, transmit queues and polling of one stack's devices."""
 
@@ -79,6 +100,7 @@ class Devices:
         self._poll_list: list[NetDevice] = []
         self._doorbells: list[NetDevice] = []
         self._flushers: list[Flusher] = []
+        self._netdev_chain: list[NetdevNotifier] = []
         self._in_softirq: bool = False
 
     # -- registry
@@ -89,12 +111,25 @@ class Devices:
             raise ValueError(f"device {dev.name} exists")
         dev.ifindex = self._next_ifindex
         self._next_ifindex += 1
+        dev.in_dev = self.net.conf.new_in_device()
         self._list.append(dev)
+        self.call_netdevice_notifiers(NETDEV_REGISTER, dev)
 
     def unregister_netdevice(self, dev: NetDevice) -> None:
         """Close ``dev`` and forget it. ValueError if it is not registered."""
         self.dev_close(dev)
+        self.call_netdevice_notifiers(NETDEV_UNREGISTER, dev)
         self._list.remove(dev)
+        self.net.conf.forget(dev.in_dev)
+
+    def register_netdevice_notifier(self, notifier: NetdevNotifier) -> None:
+        """Tell ``notifier`` from now on, after those that came before it."""
+        self._netdev_chain.append(notifier)
+
+    def call_netdevice_notifiers(self, event: i64, dev: NetDevice) -> None:
+        """Tell everybody, in the order of their registration."""
+        for notifier in self._netdev_chain:
+            notifier.netdev_event(event, dev)
 
     def by_name(self, name: str) -> NetDevice | None:
         """The device called ``name`` (dev_get_by_name)."""
@@ -120,14 +155,17 @@ class Devices:
             dev.flags |= IFF_UP | IFF_RUNNING
             dev.queue_stopped = False
             dev.open()
+            self.call_netdevice_notifiers(NETDEV_UP, dev)
 
     def dev_close(self, dev: NetDevice) -> None:
         """Take ``dev`` down; what waits in its queue is dropped."""
         if dev.flags & IFF_UP != 0:
+            self.call_netdevice_notifiers(NETDEV_GOING_DOWN, dev)
             dev.flags &= ~(IFF_UP | IFF_RUNNING)
             dev.stop()
             self.napi_complete(dev)
             self._flush_queue(dev)
+            self.call_netdevice_notifiers(NETDEV_DOWN, dev)
 
     def dev_add_pack(self, ethertype: i64, handler: PacketHandler) -> None:
         """``handler`` gets every frame of ``ethertype``, instead of whoever had it before."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from mypy_extensions import i64, mypyc_attr
 
 from ustack.device.queue import Pfifo
+from ustack.in_device import InDevice, Ipv4Devconf
 
 if TYPE_CHECKING:
     from ustack.packet import Packet
@@ -77,6 +78,7 @@ class NetDevice:
         self.rx_queue_frames: i64 = 0  #: frames that wait for us outside before they are lost; 0: the link pushes back
         self.stats = DeviceStats()
         self.addresses: list[Address] = []  #: in_dev->ifa_list
+        self.in_dev = InDevice(Ipv4Devconf())  #: register_netdevice gives it the stack's
         self.queue = Pfifo()
         self.queue_stopped: bool = False  #: netif_queue_stopped
         self.carrier: bool = True  #: netif_carrier_ok

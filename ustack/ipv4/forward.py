@@ -90,7 +90,7 @@ class IpForward(PacketHandler):
         """RFC 1812 5.2.7.2: tell the sender of the better first hop, ever more rarely, for it may not listen."""
         icmp = self.net.icmp
         sysctl = self.net.sysctl
-        if icmp is None or not sysctl.send_redirects:
+        if icmp is None or packet.dev is None or not packet.dev.in_dev.tx_redirects():
             return
         now = self.net.now
         peer = self._peer(iph.saddr)

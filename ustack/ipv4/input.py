@@ -111,7 +111,7 @@ class Ipv4Input(PacketHandler):
         elif packet.pkt_type == PACKET_BROADCAST or packet.pkt_type == PACKET_MULTICAST:
             # RFC 1122 3.3.6: "a host SHOULD silently discard a datagram that is received via a link-layer broadcast
             # [...] but does not specify an IP multicast or broadcast destination address"
-            if self.net.sysctl.drop_unicast_in_l2_multicast:
+            if packet.dev is not None and packet.dev.in_dev.drop_unicast_in_l2_multicast():
                 self.net.drop(packet, Reason.UNICAST_IN_L2_MULTICAST)
                 return False
         return True
@@ -127,7 +127,7 @@ class Ipv4Input(PacketHandler):
         packet.opt = opt
         if opt.srr:
             # RFC 7126 4.3.5: routers and hosts should not act on source routes unless told to
-            if not self.net.sysctl.accept_source_route:
+            if packet.dev is None or not packet.dev.in_dev.source_route():
                 self.net.drop(packet, Reason.IP_SOURCE_ROUTED)
                 return False
             fault = ip_options_rcv_srr(packet, iph, opt, self.routing)

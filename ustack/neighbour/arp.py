@@ -130,7 +130,7 @@ class Arp(PacketHandler, Solicitor):
     def _update(self, packet: Packet, dev: NetDevice, arp: ArpHeader) -> bool:
         """Not a question for us: it may update what we know, and creates nothing unless arp_accept says so."""
         gratuitous = arp.op == ARPOP_REQUEST and arp.spa == arp.tpa
-        accept = self.net.sysctl.arp_accept != 0 and (gratuitous or arp.op == ARPOP_REPLY) and is_on_link(dev, arp.spa)
+        accept = dev.in_dev.arp_accept() != 0 and (gratuitous or arp.op == ARPOP_REPLY) and is_on_link(dev, arp.spa)
         neighbour = self.table.neigh_lookup(arp.spa, dev)
         if neighbour is None and accept:
             neighbour = self.table.neigh_create(arp.spa, dev, learned=True)

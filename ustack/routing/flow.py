@@ -33,6 +33,7 @@ class Flow:
         iif: i64 = 0,
         scope: i64 = RT_SCOPE_UNIVERSE,
         anysrc: bool = False,
+        uid: i64 = 0,
     ) -> None:
         self.daddr: i64 = daddr
         self.saddr: i64 = saddr
@@ -45,3 +46,6 @@ class Flow:
         self.iif: i64 = iif
         self.scope: i64 = scope  #: RT_SCOPE_LINK: on the link or not at all (SO_DONTROUTE)
         self.anysrc: bool = anysrc  #: ``saddr`` need not be ours (FLOWI_FLAG_ANYSRC: transparent, header included)
+        self.uid: i64 = uid  #: of the socket's owner; 0 also for what no socket sends
+        self.known_nh: bool = False  #: FLOWI_FLAG_KNOWN_NH: the hop must be ``daddr`` itself (source routes)
+        self.multipath_hash: i64 = 0  #: mp_hash of an ICMP error: of the packet it is about; 0: of this flow

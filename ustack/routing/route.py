@@ -326,7 +326,7 @@ class Routing:
         """A Dst out of ``dev`` (__mkroute_output). A broadcast, and a group we listen to, comes back to us as well."""
         daddr = flow.daddr
         on_loopback = dev.flags & IFF_LOOPBACK != 0
-        if ipv4_is_loopback(flow.saddr) and not on_loopback and not self.net.sysctl.route_localnet:
+        if ipv4_is_loopback(flow.saddr) and not on_loopback and not dev.in_dev.route_localnet():
             raise error(errno.EINVAL)  # RFC 1122 3.2.1.3 (g): 127/8 "MUST NOT appear outside a host"
         rt_type = RTN_UNICAST if found is None else found.rt_type
         if daddr == INADDR_BROADCAST:
@@ -420,7 +420,7 @@ class Routing:
             return self._martian_source(Reason.IP_LOCALNET)
         found = self.fib.fib_lookup(Flow(daddr, saddr, iif=dev.ifindex))
         if found is None or found.error:
-            return self._no_route_in(found)
+            return self._no_route_in(dev, found)
         if found.rt_type == RTN_BROADCAST:
             return self._route_input_brd(packet, dev, saddr, daddr)
         if found.rt_type == RTN_LOCAL:
@@ -429,8 +429,8 @@ class Routing:
                 return self._martian_source(reason)
             self._deliver_here(packet, dev, saddr, daddr, RTN_LOCAL)
             return None
-        if not self.net.sysctl.ip_forward:
-            return self._no_route_in(found)
+        if not dev.in_dev.forward():
+            return self._no_route_in(dev, found)
         return self._mkroute_input(packet, dev, saddr, daddr, found)
 
     def _route_input_brd(self, packet: Packet, dev: NetDevice, saddr: i64, daddr: i64) -> Reason | None:
@@ -460,11 +460,11 @@ class Routing:
         self._decided(packet, dev, saddr, daddr, dst)
         return None
 
-    def _no_route_in(self, found: FibResult | None) -> Reason:
+    def _no_route_in(self, dev: NetDevice, found: FibResult | None) -> Reason:
         """Not ours, and no way on (ip_error): a router says so, a host does not tell strangers what it lacks."""
         self.net.mib.rt_cache.in_no_route += 1
         self.net.mib.rt_cache.in_slow_tot += 1
-        if not self.net.sysctl.ip_forward:
+        if not dev.in_dev.forward():
             return Reason.IP_FORWARDING_OFF
         return Reason.IP_INNOROUTES if found is None else _FIB_REASONS[int(found.rt_type)]
 
@@ -484,12 +484,12 @@ class Routing:
     def _validate_source(self, dev: NetDevice, saddr: i64, daddr: i64) -> Reason | None:
         """Whether ``saddr`` may come in from ``dev`` (__fib_validate_source; RFC 1812 5.3.8, RFC 3704)."""
         found = self.fib.fib_lookup(Flow(saddr, daddr))
-        rp_filter = self.net.sysctl.rp_filter
+        rp_filter = dev.in_dev.rp_filter()
         if found is None or found.error:
             return Reason.IP_RPFILTER if rp_filter else None
         if found.rt_type == RTN_LOCAL:
             # attacks 21 and 47: our own address from outside; packets through lo keep their Dst and do not come here
-            ours = dev.flags & IFF_LOOPBACK != 0 or self.net.sysctl.accept_local != 0
+            ours = dev.flags & IFF_LOOPBACK != 0 or dev.in_dev.accept_local()
             return None if ours else Reason.IP_LOCAL_SOURCE
         if found.rt_type != RTN_UNICAST:
             return Reason.IP_INVALID_SOURCE
@@ -502,7 +502,7 @@ class Routing:
         return found is not None and found.rt_type == RTN_UNICAST and found.gateway == 0 and found.dev is dev
 
     def _localnet_allowed(self, dev: NetDevice) -> bool:
-        return dev.flags & IFF_LOOPBACK != 0 or self.net.sysctl.route_localnet != 0
+        return dev.flags & IFF_LOOPBACK != 0 or dev.in_dev.route_localnet()
 
     def _martian_source(self, reason: Reason) -> Reason:
         self.net.mib.rt_cache.in_martian_src += 1

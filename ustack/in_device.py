@@ -1,0 +1,225 @@
+"""IPv4's part of a device: its settings and its neighbours' (Linux struct in_device, ipv4_devconf, neigh_parms).
+
+A setting of a device mostly counts together with the one of ``all``: by or, by and, or by maximum, as the kernel's
+IN_DEV_* macros have it (include/linux/inetdevice.h). ``default`` is what a device starts with.
+"""
+
+from __future__ import annotations
+
+from mypy_extensions import i64
+
+
+class Ipv4Devconf:
+    """net.ipv4.conf.{all,default,DEV}.*: Linux's names and defaults, 0 or 1 unless the comment says otherwise."""
+
+    def __init__(self) -> None:
+        self.forwarding: i64 = 0
+        self.mc_forwarding: i64 = 0  #: read-only: there is no multicast routing daemon's socket
+        self.bc_forwarding: i64 = 0
+        self.accept_redirects: i64 = 1
+        self.secure_redirects: i64 = 1
+        self.send_redirects: i64 = 1
+        self.shared_media: i64 = 1
+        self.rp_filter: i64 = 0  #: 0 off, 1 strict, 2 loose (RFC 3704)
+        self.accept_source_route: i64 = 0
+        self.accept_local: i64 = 0
+        self.route_localnet: i64 = 0
+        self.src_valid_mark: i64 = 0
+        self.log_martians: i64 = 0
+        self.proxy_arp: i64 = 0
+        self.proxy_arp_pvlan: i64 = 0
+        self.medium_id: i64 = 0  #: -1 no proxy ARP, 0 the only device on its medium, else the medium's number
+        self.arp_filter: i64 = 0
+        self.arp_announce: i64 = 0  #: 0 to 2
+        self.arp_ignore: i64 = 0  #: 0 to 8
+        self.arp_accept: i64 = 0  #: 0 to 2
+        self.arp_notify: i64 = 0
+        self.arp_evict_nocarrier: i64 = 1
+        self.drop_gratuitous_arp: i64 = 0
+        self.drop_unicast_in_l2_multicast: i64 = 0
+        self.ignore_routes_with_linkdown: i64 = 0
+        self.promote_secondaries: i64 = 0
+
+    def copy_from(self, other: Ipv4Devconf) -> None:
+        """Take over every setting of ``other``."""
+        self.forwarding = other.forwarding
+        self.mc_forwarding = other.mc_forwarding
+        self.bc_forwarding = other.bc_forwarding
+        self.accept_redirects = other.accept_redirects
+        self.secure_redirects = other.secure_redirects
+        self.send_redirects = other.send_redirects
+        self.shared_media = other.shared_media
+        self.rp_filter = other.rp_filter
+        self.accept_source_route = other.accept_source_route
+        self.accept_local = other.accept_local
+        self.route_localnet = other.route_localnet
+        self.src_valid_mark = other.src_valid_mark
+        self.log_martians = other.log_martians
+        self.proxy_arp = other.proxy_arp
+        self.proxy_arp_pvlan = other.proxy_arp_pvlan
+        self.medium_id = other.medium_id
+        self.arp_filter = other.arp_filter
+        self.arp_announce = other.arp_announce
+        self.arp_ignore = other.arp_ignore
+        self.arp_accept = other.arp_accept
+        self.arp_notify = other.arp_notify
+        self.arp_evict_nocarrier = other.arp_evict_nocarrier
+        self.drop_gratuitous_arp = other.drop_gratuitous_arp
+        self.drop_unicast_in_l2_multicast = other.drop_unicast_in_l2_multicast
+        self.ignore_routes_with_linkdown = other.ignore_routes_with_linkdown
+        self.promote_secondaries = other.promote_secondaries
+
+
+class NeighParms:
+    """net.ipv4.neigh.{default,DEV}.* but for the table's own gc_* settings: seconds, or what the name ends in."""
+
+    def __init__(self) -> None:
+        self.base_reachable_time_ms: i64 = 30_000
+        self.retrans_time_ms: i64 = 1000
+        self.delay_first_probe_time: i64 = 5
+        self.gc_stale_time: i64 = 60
+        self.ucast_solicit: i64 = 3
+        self.mcast_solicit: i64 = 3
+        self.mcast_resolicit: i64 = 0
+        self.app_solicit: i64 = 0
+        self.unres_qlen_bytes: i64 = 212_992
+        self.proxy_qlen: i64 = 64  #: packets
+        self.proxy_delay_cs: i64 = 80  #: proxy_delay, in USER_HZ: centiseconds
+        self.anycast_delay_cs: i64 = 100  #: anycast_delay, in USER_HZ
+        self.locktime_cs: i64 = 100  #: locktime, in USER_HZ
+
+    def copy_from(self, other: NeighParms) -> None:
+        """Take over every setting of ``other``."""
+        self.base_reachable_time_ms = other.base_reachable_time_ms
+        self.retrans_time_ms = other.retrans_time_ms
+        self.delay_first_probe_time = other.delay_first_probe_time
+        self.gc_stale_time = other.gc_stale_time
+        self.ucast_solicit = other.ucast_solicit
+        self.mcast_solicit = other.mcast_solicit
+        self.mcast_resolicit = other.mcast_resolicit
+        self.app_solicit = other.app_solicit
+        self.unres_qlen_bytes = other.unres_qlen_bytes
+        self.proxy_qlen = other.proxy_qlen
+        self.proxy_delay_cs = other.proxy_delay_cs
+        self.anycast_delay_cs = other.anycast_delay_cs
+        self.locktime_cs = other.locktime_cs
+
+
+class InDevice:
+    """One device's settings, ``cnf``, seen together with those of ``all`` (struct in_device)."""
+
+    def __init__(self, everywhere: Ipv4Devconf) -> None:
+        self.all: Ipv4Devconf = everywhere
+        self.cnf = Ipv4Devconf()
+        self.arp_parms = NeighParms()
+
+    # IN_DEV_*: what counts for a packet
+
+    def forward(self) -> bool:
+        """IN_DEV_FORWARD: the device's alone; ``all`` is a switch that sets every device's when it is turned."""
+        return self.cnf.forwarding != 0
+
+    def bc_forward(self) -> bool:
+        return self.all.bc_forwarding != 0 and self.cnf.bc_forwarding != 0
+
+    def rp_filter(self) -> i64:
+        return max(self.all.rp_filter, self.cnf.rp_filter)
+
+    def source_route(self) -> bool:
+        return self.all.accept_source_route != 0 and self.cnf.accept_source_route != 0
+
+    def accept_local(self) -> bool:
+        return self.all.accept_local != 0 or self.cnf.accept_local != 0
+
+    def route_localnet(self) -> bool:
+        return self.all.route_localnet != 0 or self.cnf.route_localnet != 0
+
+    def log_martians(self) -> bool:
+        return self.all.log_martians != 0 or self.cnf.log_martians != 0
+
+    def src_vmark(self) -> bool:
+        return self.all.src_valid_mark != 0 or self.cnf.src_valid_mark != 0
+
+    def tx_redirects(self) -> bool:
+        return self.all.send_redirects != 0 or self.cnf.send_redirects != 0
+
+    def rx_redirects(self) -> bool:
+        """Both must agree on a router; on a host either is enough."""
+        everywhere, own = self.all.accept_redirects != 0, self.cnf.accept_redirects != 0
+        return everywhere and own if self.forward() else everywhere or own
+
+    def sec_redirects(self) -> bool:
+        return self.all.secure_redirects != 0 or self.cnf.secure_redirects != 0
+
+    def shared_media(self) -> bool:
+        return self.all.shared_media != 0 or self.cnf.shared_media != 0
+
+    def proxy_arp(self) -> bool:
+        return self.all.proxy_arp != 0 or self.cnf.proxy_arp != 0
+
+    def proxy_arp_pvlan(self) -> bool:
+        return self.cnf.proxy_arp_pvlan != 0
+
+    def arp_filter(self) -> bool:
+        return self.all.arp_filter != 0 or self.cnf.arp_filter != 0
+
+    def arp_accept(self) -> i64:
+        return max(self.all.arp_accept, self.cnf.arp_accept)
+
+    def arp_announce(self) -> i64:
+        return max(self.all.arp_announce, self.cnf.arp_announce)
+
+    def arp_ignore(self) -> i64:
+        return max(self.all.arp_ignore, self.cnf.arp_ignore)
+
+    def arp_notify(self) -> bool:
+        return self.all.arp_notify != 0 or self.cnf.arp_notify != 0
+
+    def arp_evict_nocarrier(self) -> bool:
+        return self.all.arp_evict_nocarrier != 0 and self.cnf.arp_evict_nocarrier != 0
+
+    def drop_gratuitous_arp(self) -> bool:
+        return self.all.drop_gratuitous_arp != 0 or self.cnf.drop_gratuitous_arp != 0
+
+    def drop_unicast_in_l2_multicast(self) -> bool:
+        return self.all.drop_unicast_in_l2_multicast != 0 or self.cnf.drop_unicast_in_l2_multicast != 0
+
+    def ignore_routes_with_linkdown(self) -> bool:
+        return self.all.ignore_routes_with_linkdown != 0 or self.cnf.ignore_routes_with_linkdown != 0
+
+    def promote_secondaries(self) -> bool:
+        return self.all.promote_secondaries != 0 or self.cnf.promote_secondaries != 0
+
+
+class InetConf:
+    """The settings that are no device's own (netns_ipv4: devconf_all, devconf_dflt; arp_tbl.parms)."""
+
+    def __init__(self) -> None:
+        self.all = Ipv4Devconf()
+        self.default = Ipv4Devconf()
+        self.default.accept_source_route = 1  # a device would; "all" says no
+        self.neigh_default = NeighParms()
+        self.in_devices: list[InDevice] = []
+
+    def new_in_device(self) -> InDevice:
+        """What a device that is registered now starts with (inetdev_init)."""
+        in_dev = InDevice(self.all)
+        in_dev.cnf.copy_from(self.default)
+        in_dev.arp_parms.copy_from(self.neigh_default)
+        self.in_devices.append(in_dev)
+        return in_dev
+
+    def forget(self, in_dev: InDevice) -> None:
+        """Its device is gone (inetdev_destroy)."""
+        self.in_devices.remove(in_dev)
+
+    def inet_forward_change(self, on: i64) -> None:
+        """net.ipv4.ip_forward, or conf.all.forwarding: the switch of every device, and of those to come.
+
+        RFC 1812 4.3.3.2, RFC 1122 3.3.2: a router does not listen to redirects, a host does.
+        """
+        self.all.forwarding = on
+        self.all.accept_redirects = 0 if on else 1
+        self.default.forwarding = on
+        for in_dev in self.in_devices:
+            in_dev.cnf.forwarding = on
