@@ -58,6 +58,37 @@ def test_an_empty_file_is_the_defaults() -> None:
     assert (Config().dev, Config().mtu, Config().serve, Config().no_offload) == ("us0", 1500, [], False)
 
 
+ROUTER = b"""
+mtu = 9000
+
+[[device]]
+name = "us0"
+addr = ["192.0.2.2/24"]
+host-addr = "192.0.2.1/24"
+
+[[device]]
+name = "us1"
+addr = ["198.51.100.2/24"]
+mtu = 1400
+no-offload = true
+"""
+
+
+def test_several_devices() -> None:
+    """What a device does not say the configuration says for all of them."""
+    first, second = parse(ROUTER, "x").devices()
+    assert (first.name, first.addr, first.host_addr) == ("us0", ["192.0.2.2/24"], "192.0.2.1/24")
+    assert (first.mtu, first.no_offload) == (9000, False)
+    assert (second.name, second.addr, second.host_addr) == ("us1", ["198.51.100.2/24"], None)
+    assert (second.mtu, second.no_offload) == (1400, True)
+
+
+def test_one_device_needs_no_table() -> None:
+    (only,) = parse(EVERYTHING, "x").devices()
+    assert (only.name, only.addr, only.host_addr) == ("us7", ["192.0.2.2/24", "198.51.100.2/25"], "192.0.2.1/24")
+    assert (only.mtu, only.no_offload) == (9000, True)
+
+
 def test_defaults_are_not_shared() -> None:
     Config().addr.append("192.0.2.2")
     assert Config().addr == []
@@ -84,6 +115,11 @@ def test_defaults_are_not_shared() -> None:
         (b"dev = 'a/b'", "bad device name"),
         (b"dev = 'sixteen-bytes-xx'", "bad device name"),
         (b"log-level = 'loud'", "bad log-level 'loud'"),
+        (b"addr = ['192.0.2.2']\n[[device]]\nname = 'us1'", "addr and host-addr belong into each [[device]]"),
+        (b"[[device]]\naddr = []", "name"),
+        (b"[[device]]\nname = 'us1'\n[[device]]\nname = 'us1'", "device 'us1' is there twice"),
+        (b"[[device]]\nname = 'us1'\nmtu = 20", "bad mtu 20"),
+        (b"[[device]]\nname = 'us1'\ngateway = '192.0.2.1'", "unknown key 'gateway'"),
         (b"mtu = ", "x: "),
         (b"\xff", "x: "),
     ],

@@ -50,8 +50,8 @@ from ustack.io.config import Config
 from ustack.io.daemon import Daemon
 tun, features, control, addr, host_addr, services = sys.argv[1:]
 daemon = Daemon(Config(addr=[addr], host_addr=host_addr, control=control, serve=services.split(",")))
-daemon.link.tap.set_offload(int(tun))
-daemon.link.dev.set_features(int(features))
+daemon.links[0].tap.set_offload(int(tun))
+daemon.links[0].dev.set_features(int(features))
 sys.stderr.write("up:\\n")
 daemon.run()
 """

@@ -46,7 +46,7 @@ def shell(
         None,
         {
             "addr": addr or (STACK_ADDR,),
-            "host_addr": host_addr or HOST_ADDR,
+            "host_addr": (host_addr or HOST_ADDR,),
             "mtu": mtu,
             "no_offload": no_offload,
             "serve": ",".join(SERVICES) if serve is None else serve,

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ustack.io.config import Config
     from ustack.io.daemon import Daemon
 
@@ -20,11 +22,11 @@ MESSAGE_MAX: Final = 4096
 
 
 @click.command()
-@click.option("--dev", metavar="NAME", help="TAP device: made, or attached to if it is there.  [us0]")
-@click.option("--addr", metavar="CIDR", multiple=True, help="Address of the stack; may be given several times.")
+@click.option("--dev", metavar="NAME", multiple=True, help="TAP device: made, or attached to; several times.  [us0]")
+@click.option("--addr", metavar="[DEV=]CIDR", multiple=True, help="Address of the stack, on DEV; several times.")
 @click.option("--gateway", metavar="ADDR", help="Default gateway of the stack.")
-@click.option("--host-addr", metavar="CIDR", help="Bring the host's side of the TAP up with this address.")
-@click.option("--mtu", type=int, metavar="N", help="MTU of the link, bytes.  [1500]")
+@click.option("--host-addr", metavar="[DEV=]CIDR", multiple=True, help="Bring the host's side up with this address.")
+@click.option("--mtu", type=int, metavar="N", help="MTU of the links, bytes.  [1500]")
 @click.option("--no-offload", is_flag=True, default=None, help="No checksum and segmentation offload on the TAP.")
 @click.option("--serve", metavar="LIST", help="Services: echo, discard, chargen, http; with commas.")
 @click.option("--config", type=click.Path(dir_okay=False, path_type=Path), help="TOML file with the same names.")
@@ -33,7 +35,12 @@ MESSAGE_MAX: Final = 4096
 @click.option("--log-level", metavar="LEVEL", help="debug, info, warning or error.  [info]")
 @click.option("--foreground", is_flag=True, help="Stay, and log to stderr; SIGTERM or 'ustack down' ends it.")
 def up(config: Path | None, foreground: bool, **options: Any) -> None:
-    """Start a stack on a TAP device and return once it answers."""
+    """Start a stack on a TAP device, or on several, and return once it answers.
+
+    \b
+    ustack up --addr 192.0.2.2/24 --host-addr 192.0.2.1/24
+    ustack up --dev us0 --addr us0=192.0.2.2/24 --dev us1 --addr us1=198.51.100.2/24
+    """
     settings = settle(config, options)
     if foreground:
         run(settings)
@@ -46,7 +53,7 @@ def settle(path: Path | None, options: dict[str, Any]) -> Config:
     from ustack.io.config import Config, load
 
     settings = Config() if path is None else load(path)
-    options["addr"] = list(options["addr"]) or None
+    settle_devices(settings, options)
     if options["serve"] is not None:
         options["serve"] = [name.strip() for name in options["serve"].split(",") if name.strip()]
     for name, value in options.items():
@@ -54,6 +61,47 @@ def settle(path: Path | None, options: dict[str, Any]) -> Config:
             setattr(settings, name, value)
     settings.check()
     return settings
+
+
+def settle_devices(settings: Config, options: dict[str, Any]) -> None:
+    """Take --dev, --addr and --host-addr out of ``options``: with one device they are its own, else DEV= says whose.
+
+    Raises ConfigError.
+    """
+    from ustack.io.config import Device
+
+    names, addresses, hosts = (list(options.pop(name, ()) or ()) for name in ("dev", "addr", "host_addr"))
+    if names:
+        settings.device = [Device(name=name) for name in names]
+        if len(names) == 1:  # another name for the device of the file
+            settings.device[0].addr, settings.device[0].host_addr = settings.addr, settings.host_addr
+        settings.addr, settings.host_addr = [], None
+    elif not settings.device:
+        settings.device = [Device(name=settings.dev, addr=settings.addr, host_addr=settings.host_addr)]
+        settings.addr, settings.host_addr = [], None
+    devices = {device.name: device for device in settings.device}
+    chosen: dict[str, list[str]] = {}
+    for text in addresses:
+        name, cidr = whose(text, devices, "--addr")
+        chosen.setdefault(name, []).append(cidr)
+    for name, cidrs in chosen.items():
+        devices[name].addr = cidrs
+    for text in hosts:
+        name, cidr = whose(text, devices, "--host-addr")
+        devices[name].host_addr = cidr
+
+
+def whose(text: str, devices: Iterable[str], option: str) -> tuple[str, str]:
+    """(device, CIDR) of ``[DEV=]CIDR``. Raises ConfigError where DEV is wanted, or no device of ours."""
+    from ustack.io.config import ConfigError
+
+    names = list(devices)
+    name, said, cidr = text.partition("=")
+    if said and name not in names:
+        raise ConfigError(f"{option} {text!r}: there is no device {name!r}, but {', '.join(names)}")
+    if not said and len(names) > 1:
+        raise ConfigError(f"{option} {text!r}: with several devices say whose it is, as in {names[0]}={text}")
+    return (name, cidr) if said else (names[0], text)
 
 
 def run(settings: Config) -> None:
@@ -68,7 +116,8 @@ def start(settings: Config) -> Daemon:
     """A daemon that answers. Raises OSError, ConfigError."""
     from ustack.io.host_helper import HostHelper
 
-    helper = HostHelper() if settings.host_addr is not None else None
+    wanted = any(device.host_addr is not None for device in settings.devices())
+    helper = HostHelper() if wanted else None
     try:
         from ustack.io.daemon import Daemon
 

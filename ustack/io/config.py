@@ -5,6 +5,16 @@
     host-addr = "192.0.2.1/24"
     serve = ["echo", "http"]
 
+A router has a table for each of its devices instead of ``dev``, ``addr`` and ``host-addr``:
+
+    [[device]]
+    name = "us0"
+    addr = ["192.0.2.2/24"]
+
+    [[device]]
+    name = "us1"
+    addr = ["198.51.100.2/24"]
+
 What is given on the command line wins over the file. Every mistake is a ConfigError whose text names the setting.
 """
 
@@ -66,6 +76,16 @@ def parse_cidr(text: str) -> Cidr:
     return Cidr(parse_address(address), int(length) if slash else 32)
 
 
+class Device(msgspec.Struct, forbid_unknown_fields=True, rename="kebab", omit_defaults=True, kw_only=True):
+    """One TAP of several; what is None is the configuration's."""
+
+    name: str
+    addr: list[str] = []
+    host_addr: str | None = None
+    mtu: int | None = None
+    no_offload: bool | None = None
+
+
 class Config(msgspec.Struct, forbid_unknown_fields=True, rename="kebab", omit_defaults=True, kw_only=True):
     """Every setting with its default; ``check`` before use."""
 
@@ -73,6 +93,7 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, rename="kebab", omit_de
     addr: list[str] = []
     gateway: str | None = None
     host_addr: str | None = None
+    device: list[Device] = []
     mtu: int = 1500
     no_offload: bool = False
     serve: list[str] = []
@@ -82,20 +103,48 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, rename="kebab", omit_de
 
     def check(self) -> None:
         """Raises ConfigError for the first setting that cannot be."""
-        check_device_name(self.dev)
-        for cidr in self.addr:
-            parse_cidr(cidr)
+        if self.device and (self.addr or self.host_addr):
+            raise ConfigError("addr and host-addr belong into each [[device]] where there are any")
+        names: list[str] = []
+        for device in self.devices():
+            check_device(device)
+            if device.name in names:
+                raise ConfigError(f"device {device.name!r} is there twice")
+            names.append(device.name)
         if self.gateway is not None:
             parse_address(self.gateway)
-        if self.host_addr is not None:
-            parse_cidr(self.host_addr)
-        if not MTU_MIN <= self.mtu <= MTU_MAX:
-            raise ConfigError(f"bad mtu {self.mtu}: {MTU_MIN} to {MTU_MAX} bytes are possible")
         for name in self.serve:
             if name not in SERVICES:
                 raise ConfigError(f"unknown service {name!r} in serve: there are {', '.join(SERVICES)}")
         if self.log_level not in LOG_LEVELS:
             raise ConfigError(f"bad log-level {self.log_level!r}: one of {', '.join(LOG_LEVELS)} is wanted")
+
+    def devices(self) -> list[Device]:
+        """Every TAP with all of its settings: those of [[device]], or the one of ``dev``."""
+        if not self.device:
+            one = Device(name=self.dev, addr=self.addr, host_addr=self.host_addr)
+            return [self._complete(one)]
+        return [self._complete(device) for device in self.device]
+
+    def _complete(self, device: Device) -> Device:
+        return Device(
+            name=device.name,
+            addr=device.addr,
+            host_addr=device.host_addr,
+            mtu=self.mtu if device.mtu is None else device.mtu,
+            no_offload=self.no_offload if device.no_offload is None else device.no_offload,
+        )
+
+
+def check_device(device: Device) -> None:
+    """Raises ConfigError for the first setting of ``device``, whose settings are all there, that cannot be."""
+    check_device_name(device.name)
+    for cidr in device.addr:
+        parse_cidr(cidr)
+    if device.host_addr is not None:
+        parse_cidr(device.host_addr)
+    if device.mtu is None or not MTU_MIN <= device.mtu <= MTU_MAX:
+        raise ConfigError(f"bad mtu {device.mtu}: {MTU_MIN} to {MTU_MAX} bytes are possible")
 
 
 def check_device_name(name: str) -> None:

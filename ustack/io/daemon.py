@@ -1,4 +1,4 @@
-"""The daemon: a stack on a TAP with its services and its control socket, from start to clean end.
+"""The daemon: a stack on one TAP or several, with its services and its control socket, from start to clean end.
 
 What it makes it removes, in the opposite order: control socket, services, capture, device, and whatever it added on
 the host's side of a TAP that stays.
@@ -14,9 +14,9 @@ import time
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from ustack.device.e1000 import E1000, E1000_FEATURES, NO_OFFLOAD
-from ustack.device.net_device import Address
+from ustack.device.net_device import ETH_DATA_LEN, Address
 from ustack.device.ring import NicRegisters
-from ustack.io.config import Cidr, Config, ConfigError, default_control_path, parse_address, parse_cidr
+from ustack.io.config import Cidr, Config, ConfigError, Device, default_control_path, parse_address, parse_cidr
 from ustack.io.loop import Loop
 from ustack.io.memory import keep_heap
 from ustack.io.server import ControlServer
@@ -42,10 +42,13 @@ LAST_ROUNDS: Final = 4
 class Link:
     """The stack's end of a TAP: device, driver and the host's side, up together and down together."""
 
-    def __init__(self, stack: Stack, name: str, offload: bool, mtu: int) -> None:
+    def __init__(self, stack: Stack, config: Device) -> None:
         """Raises OSError: EPERM without the right, EBUSY if somebody else has it, EINVAL."""
         self.stack: Stack = stack
-        self.tap = Tap(name, offload, mtu)
+        self.config: Device = config
+        offload = not config.no_offload
+        mtu = ETH_DATA_LEN if config.mtu is None else config.mtu
+        self.tap = Tap(config.name, offload, mtu)
         self.name: str = self.tap.name
         self.made: bool = not self.tap.persistent
         self.host_addresses: list[str] = []
@@ -84,7 +87,7 @@ def random_mac() -> int:
 
 
 class Daemon:
-    """One stack on one TAP."""
+    """One stack on the TAPs of its configuration."""
 
     def __init__(
         self, config: Config, helper: HostHelper | None = None, loopback: bool = False, signals: bool = True
@@ -106,11 +109,14 @@ class Daemon:
                 undo.callback(Signals(self.loop).close)
             self.server: ControlServer | None = None
             undo.callback(self._close_server)  # last but for the loop: who waits for our end waits on it
-            self.link = open_link(self.stack, config)
-            undo.callback(self.link.close)
+            self.links: list[Link] = []
+            for device in config.devices():
+                link = open_link(self.stack, device)
+                undo.callback(link.close)
+                self.links.append(link)
+                self.loop.add_nic(link.nic)
             undo.callback(self._host_settled)
             undo.callback(self.stack.close)
-            self.loop.add_nic(self.link.nic)
             self._configure_host(loopback)
             self.capture = self._start_capture(undo)
             self._configure()
@@ -119,29 +125,33 @@ class Daemon:
             self.server = open_control(self.loop, path, Reporter(self.stack))
             self._host_configured()
             self.undo = undo.pop_all()
-        log.info("up: %s %s mtu %d, control socket %s", self.link.name, format_mac(int(self.link.dev.mac)),
-                 self.link.dev.mtu, path)  # fmt: skip
+        devices = ", ".join(f"{link.name} {format_mac(int(link.dev.mac))} mtu {link.dev.mtu}" for link in self.links)
+        log.info("up: %s, control socket %s", devices, path)
 
     def _configure(self) -> None:
-        for text in self.config.addr:
-            add_address(self.stack, self.link.dev, parse_cidr(text))
+        for link in self.links:
+            for text in link.config.addr:
+                add_address(self.stack, link.dev, parse_cidr(text))
         if self.config.gateway is not None:
             add_gateway(self.stack, self.config.gateway)
 
     def _configure_host(self, loopback: bool) -> None:
         """Begin it; a helper goes on while we do the rest."""
-        cidr = self.config.host_addr
-        if cidr is not None and self.helper is not None:
-            self.helper.begin(self.link.name, cidr, self.config.mtu, loopback)
-        elif cidr is not None:
-            self.link.configure_host(cidr)
+        wanted = [(link, cidr) for link in self.links if (cidr := link.config.host_addr) is not None]
+        if self.helper is None:
+            for link, cidr in wanted:
+                link.configure_host(cidr)
+        elif wanted:
+            self.helper.begin([(link.name, cidr, int(link.dev.mtu)) for link, cidr in wanted], loopback)
 
     def _host_configured(self) -> None:
         """Wait for the helper; only what it has added is ours to remove. Raises OSError."""
-        cidr = self.config.host_addr
-        if cidr is not None and self.helper is not None and self.helper.begun:
-            self.helper.finish()
-            self.link.host_addresses.append(cidr)
+        if self.helper is None or not self.helper.begun:
+            return
+        self.helper.finish()
+        for link in self.links:
+            if link.config.host_addr is not None:
+                link.host_addresses.append(link.config.host_addr)
 
     def _host_settled(self) -> None:
         """The same on the way out, when something else has failed meanwhile."""
@@ -160,14 +170,15 @@ class Daemon:
         return capture
 
     def run(self) -> None:
-        """Until a signal or Down; then close everything. Raises OSError ENODEV if the TAP was taken away."""
+        """Until a signal or Down; then close everything. Raises OSError ENODEV if every TAP was taken away."""
         keep_heap()
         try:
             self.loop.run()
         finally:
             self.close()
         if self.loop.lost:
-            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), self.link.name)
+            names = ", ".join([link.name for link in self.links])
+            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), names)
 
     def _close_server(self) -> None:
         if self.server is not None:
@@ -185,12 +196,12 @@ class Daemon:
         log.info("down")
 
 
-def open_link(stack: Stack, config: Config) -> Link:
+def open_link(stack: Stack, config: Device) -> Link:
     """The Link, its failures in words. Raises OSError."""
     try:
-        return Link(stack, config.dev, not config.no_offload, config.mtu)
+        return Link(stack, config)
     except OSError as reason:
-        raise OSError(reason.errno, TAP_ERRORS.get(reason.errno or 0, reason.strerror), config.dev) from None
+        raise OSError(reason.errno, TAP_ERRORS.get(reason.errno or 0, reason.strerror), config.name) from None
 
 
 #: What opening a TAP fails with, in words that help.

@@ -25,7 +25,7 @@ from ustack.device.e1000 import E1000
 from ustack.device.ring import NicRegisters
 from ustack.inet.family import SOCK_STREAM
 from ustack.inet.sockaddr import AF_INET
-from ustack.io.config import SERVICES, Config, ConfigError, parse_cidr
+from ustack.io.config import SERVICES, Config, ConfigError, Device, parse_cidr
 from ustack.io.daemon import RING_SIZE, SEED_LEN, Link, add_address, add_gateway, start_services
 from ustack.io.loop import MAX_WAIT, Loop
 from ustack.stack import Stack as NetStack
@@ -147,7 +147,7 @@ class Stack:
 
     def _open_tap(self, tap: str | None, offload: bool, mtu: int) -> Clock:
         assert tap is not None
-        self.link = Link(self.net_stack, tap, offload, mtu)
+        self.link = Link(self.net_stack, Device(name=tap, mtu=mtu, no_offload=not offload))
         self.dev: E1000 = self.link.dev
         self.loop.add_nic(self.link.nic)
         return RealTime(self.loop)

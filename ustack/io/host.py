@@ -162,6 +162,11 @@ class Host:
             changes = {key: value for key, value in wanted.items() if value is not None}
             self._ip.link("set", index=self._index(name), **changes)
 
+    def move_link(self, name: str, namespace: Namespace) -> None:
+        """To another namespace: there it is down and without addresses. Raises ENODEV, EEXIST."""
+        with errors_about(name):
+            self._ip.link("set", index=self._index(name), net_ns_fd=namespace.fd)
+
     def delete_link(self, name: str) -> None:
         """Raises ENODEV."""
         with errors_about(name):

@@ -1,7 +1,7 @@
-"""The host's side of a link, configured by a process of its own while the daemon starts.
+"""The host's side of the links, configured by a process of its own while the daemon starts.
 
 rtnetlink through pyroute2 takes longer to import than everything else takes to start. So a child is forked before
-anything large is loaded; it imports while the stack is built, waits to be told the name of the device, does its work,
+anything large is loaded; it imports while the stack is built, waits to be told the names of the devices, does its work,
 says how it went, and is gone.
 """
 
@@ -13,7 +13,7 @@ import os
 import socket
 from typing import Final
 
-MESSAGE_MAX: Final = 4096
+MESSAGE_MAX: Final = 65_536
 
 
 class HostHelper:
@@ -32,10 +32,10 @@ class HostHelper:
                 os._exit(0)
         far.close()
 
-    def begin(self, name: str, cidr: str, mtu: int, loopback: bool) -> None:
-        """Bring device ``name`` up with that address and MTU, and with ``loopback`` lo too."""
+    def begin(self, links: list[tuple[str, str, int]], loopback: bool) -> None:
+        """Bring each device up, ``links`` being their names, addresses and MTUs, and with ``loopback`` lo too."""
         self.begun = True
-        self.near.send(json.dumps([name, cidr, mtu, loopback]).encode())
+        self.near.send(json.dumps([links, loopback]).encode())
 
     def finish(self) -> None:
         """Wait for it. Raises OSError if it failed."""
@@ -61,14 +61,15 @@ def serve(far: socket.socket) -> None:
     request = far.recv(MESSAGE_MAX)
     if not request:
         return
-    name, cidr, mtu, loopback = json.loads(request)
+    links, loopback = json.loads(request)
     answer: list[object] = [0, "", None]
     try:
         with Host() as host:
             if loopback:
                 host.set_link("lo", up=True)
-            host.set_link(name, up=True, mtu=mtu)
-            host.add_address(name, cidr)
+            for name, cidr, mtu in links:
+                host.set_link(name, up=True, mtu=mtu)
+                host.add_address(name, cidr)
     except OSError as reason:
         answer = [reason.errno or 5, reason.strerror or str(reason), reason.filename]
     far.send(json.dumps(answer).encode())

@@ -76,6 +76,8 @@ class Worker(Observer):
 class Hardware:
     """The outer side of a NIC: what moves frames between a descriptor and the NIC's rings."""
 
+    blocked: bool = False  #: waits for EPOLLOUT; the loop's to set
+
     def fileno(self) -> int:
         raise NotImplementedError
 
@@ -98,13 +100,12 @@ class Loop:
         self.stack: Stack = stack
         self.stopped: bool = False
         self.closed: bool = False
-        self.lost: bool = False  #: stopped because a device went away
+        self.lost: bool = False  #: stopped because the last device went away
         self.rounds: i64 = 0  #: wake-ups so far
         self._epoll = select.epoll()
         self._workers: dict[int, Worker] = {}
         self._nics: list[Hardware] = []
         self._nic_fds: dict[int, Hardware] = {}
-        self._blocked: bool = False  # some NIC waits for EPOLLOUT
         self._turns: list[Worker] = []
         self._more: bool = False  # the stack or a NIC has work left over
 
@@ -176,12 +177,16 @@ class Loop:
             self._more = True
 
     def _lose_nic(self, nic: Hardware) -> None:
-        """Its device was deleted under us (tun_chr_poll): receive once more, which tells the driver, and forget it."""
+        """Its device was deleted under us (tun_chr_poll): receive once more, which tells the driver, and forget it.
+
+        The driver loses its carrier. With other devices left there is something to go on for.
+        """
         log.error("the TAP device is gone")
         nic.receive()
         self.remove_nic(nic)
-        self.lost = True
-        self.stop()
+        if not self._nics:
+            self.lost = True
+            self.stop()
 
     def next_deadline(self) -> i64:
         """When there is something to do (ns), 0 for at once, NEVER for nothing."""
@@ -238,13 +243,9 @@ class Loop:
         worker.failed()
 
     def _transmit(self) -> None:
-        """Empty the tx rings; watch for room where the descriptor takes no more."""
-        blocked = False
+        """Empty the tx rings; watch for room where a descriptor takes no more."""
         for nic in self._nics:
-            if not nic.transmit():
-                blocked = True
-        if blocked != self._blocked:
-            self._blocked = blocked
-            events = EPOLLIN | EPOLLOUT if blocked else EPOLLIN
-            for nic in self._nics:
-                self._epoll.modify(nic.fileno(), events)
+            blocked = not nic.transmit()
+            if blocked != nic.blocked:
+                nic.blocked = blocked
+                self._epoll.modify(nic.fileno(), EPOLLIN | EPOLLOUT if blocked else EPOLLIN)
