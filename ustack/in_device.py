@@ -6,7 +6,19 @@ IN_DEV_* macros have it (include/linux/inetdevice.h). ``default`` is what a devi
 
 from __future__ import annotations
 
-from mypy_extensions import i64
+from mypy_extensions import i64, mypyc_attr
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class RouteCache:
+    """Who is told when a setting changes what routes say; nobody, before there is routing."""
+
+    def rt_cache_flush(self) -> None:
+        """Everything that was looked up before counts no more."""
+
+    def flush(self) -> None:
+        """Nor does what paths have told (net.ipv4.route.flush)."""
+        self.rt_cache_flush()
 
 
 class Ipv4Devconf:
@@ -39,6 +51,8 @@ class Ipv4Devconf:
         self.drop_unicast_in_l2_multicast: i64 = 0
         self.ignore_routes_with_linkdown: i64 = 0
         self.promote_secondaries: i64 = 0
+        self.state: set[str] = set()  #: what was set for this device alone, which ``default`` leaves as it is
+        self.all_set: bool = False  #: that holds for everything
 
     def copy_from(self, other: Ipv4Devconf) -> None:
         """Take over every setting of ``other``."""
@@ -68,6 +82,7 @@ class Ipv4Devconf:
         self.drop_unicast_in_l2_multicast = other.drop_unicast_in_l2_multicast
         self.ignore_routes_with_linkdown = other.ignore_routes_with_linkdown
         self.promote_secondaries = other.promote_secondaries
+        self.state = set(other.state)
 
 
 class NeighParms:
@@ -87,6 +102,12 @@ class NeighParms:
         self.proxy_delay_cs: i64 = 80  #: proxy_delay, in USER_HZ: centiseconds
         self.anycast_delay_cs: i64 = 100  #: anycast_delay, in USER_HZ
         self.locktime_cs: i64 = 100  #: locktime, in USER_HZ
+        self.state: set[str] = set()  #: what was set for this device alone (data_state)
+        self.all_set: bool = False
+        self.qlen: i64 = 0  #: questions that wait for their proxy_delay
+        self.reachable_time: i64 = 0  #: ns: base_reachable_time times 0.5 to 1.5
+        self.drawn_for: i64 = -1  #: the base it was drawn from, and when
+        self.drawn_at: i64 = 0
 
     def copy_from(self, other: NeighParms) -> None:
         """Take over every setting of ``other``."""
@@ -103,6 +124,7 @@ class NeighParms:
         self.proxy_delay_cs = other.proxy_delay_cs
         self.anycast_delay_cs = other.anycast_delay_cs
         self.locktime_cs = other.locktime_cs
+        self.state = set(other.state)
 
 
 class InDevice:
@@ -112,6 +134,12 @@ class InDevice:
         self.all: Ipv4Devconf = everywhere
         self.cnf = Ipv4Devconf()
         self.arp_parms = NeighParms()
+        self.dead: bool = False  #: its device is being unregistered
+
+    def setall(self) -> None:
+        """Somebody has configured the device: a new ``default`` no longer reaches it (ipv4_devconf_setall)."""
+        self.cnf.all_set = True
+        self.arp_parms.all_set = True
 
     # IN_DEV_*: what counts for a packet
 
@@ -200,6 +228,7 @@ class InetConf:
         self.default.accept_source_route = 1  # a device would; "all" says no
         self.neigh_default = NeighParms()
         self.in_devices: list[InDevice] = []
+        self.route_cache = RouteCache()
 
     def new_in_device(self) -> InDevice:
         """What a device that is registered now starts with (inetdev_init)."""

@@ -25,11 +25,21 @@ class Sysctl:
     ip_default_ttl: i64 = 64
     ip_nonlocal_bind: i64 = 0
     ip_forward_use_pmtu: i64 = 0
+    ip_early_demux: i64 = 1  #: a connection's packets are found before they are routed, and go its way ...
+    tcp_early_demux: i64 = 1  #: ... TCP's ...
+    udp_early_demux: i64 = 1  #: ... and connected UDP's
+    fib_multipath_hash_policy: i64 = 0  #: 0 addresses, 1 with ports, 2 of an inner packet, 3 as the fields say
+    fib_multipath_hash_fields: i64 = 7  #: FIB_MULTIPATH_HASH_FIELD_*: source, destination, protocol
+    fib_multipath_hash_seed: i64 = 0  #: 0: a secret of our own; else both we and Linux choose the same hop
     route_min_pmtu: i64 = 552
     route_mtu_expires: i64 = 600
+    route_min_adv_mss: i64 = 256
+    route_gc_timeout: i64 = 300
     route_redirect_number: i64 = 9  #: unheeded ones to a host until it is left alone
     route_redirect_load_ms: i64 = 20  #: before the second; doubles with each
     route_redirect_silence_ms: i64 = 20_480  #: until it may hear some again
+    fib_multipath_use_neigh: i64 = 0  #: hops whose neighbour does not answer are left out
+    nexthop_compat_mode: i64 = 1  #: a next-hop object's routes are told of with their hops, and when it is replaced
     ip_no_pmtu_disc: i64 = 0
     ip_local_port_range_min: i64 = 32_768
     ip_local_port_range_max: i64 = 60_999
@@ -37,29 +47,22 @@ class Sysctl:
     ipfrag_high_thresh: i64 = 4_194_304
     ipfrag_time: i64 = 30
     ipfrag_max_dist: i64 = 64
-    ping_group_range_open: i64 = 1
+    ping_group_range_min: i64 = 0  #: closed to everybody while above the maximum
+    ping_group_range_max: i64 = 0x7FFF_FFFF
     # ICMP
     icmp_echo_ignore_all: i64 = 0
     icmp_echo_ignore_broadcasts: i64 = 1
     icmp_ignore_bogus_error_responses: i64 = 1
+    icmp_errors_use_inbound_ifaddr: i64 = 0
     icmp_ratelimit: i64 = 1000  #: ms between errors of the masked types to one peer
     icmp_ratemask: i64 = 6168  #: a bit per ICMP type: unreachable, source quench, time exceeded, parameter problem
     icmp_msgs_per_sec: i64 = 1000
     icmp_msgs_burst: i64 = 50
-    # neighbours (net.ipv4.neigh.default)
-    base_reachable_time_ms: i64 = 30_000
-    retrans_time_ms: i64 = 1000
-    delay_first_probe_time: i64 = 5
-    gc_stale_time: i64 = 60
+    # neighbours: what is no device's own (net.ipv4.neigh.default)
     gc_interval: i64 = 30
     gc_thresh1: i64 = 128
     gc_thresh2: i64 = 512
     gc_thresh3: i64 = 1024
-    ucast_solicit: i64 = 3
-    mcast_solicit: i64 = 3
-    app_solicit: i64 = 0
-    unres_qlen_bytes: i64 = 212_992
-    locktime_ms: i64 = 1000
     # TCP
     tcp_abort_on_overflow: i64 = 0
     tcp_challenge_ack_limit: i64 = 1000
@@ -76,8 +79,10 @@ class Sysctl:
     tcp_retries1: i64 = 3
     tcp_retries2: i64 = 15
     tcp_rfc1337: i64 = 0
+    tcp_rmem_min: i64 = 4096
     tcp_rmem_default: i64 = 131_072
     tcp_rmem_max: i64 = 6_291_456
+    tcp_wmem_min: i64 = 4096
     tcp_wmem_default: i64 = 16_384
     tcp_wmem_max: i64 = 4_194_304
     tcp_syn_retries: i64 = 6

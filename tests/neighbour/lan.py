@@ -10,8 +10,8 @@ from ustack.device.core import Devices
 from ustack.device.net_device import BROADCAST_MAC, IFF_BROADCAST, Address, NetDevice
 from ustack.dst import RTN_BROADCAST, RTN_LOCAL, RTN_MULTICAST, RTN_UNICAST
 from ustack.neighbour.arp import Arp
-from ustack.neighbour.table import AddressOracle, Neighbour, NeighbourTable
-from ustack.net import IcmpSender, Net
+from ustack.neighbour.table import AddressOracle, ArpRoute, Neighbour, NeighbourTable
+from ustack.net import IcmpSender, Net, RtnlWatcher
 from ustack.packet import Packet
 from ustack.timer import NEVER, NSEC_PER_SEC
 from ustack.wire import arp as arp_wire
@@ -21,6 +21,7 @@ from ustack.wire.ipv4 import str_to_addr
 
 if TYPE_CHECKING:
     from ustack.drop import Reason
+    from ustack.in_device import NeighParms
 
 SEC = NSEC_PER_SEC
 SEED = bytes(range(16))
@@ -57,11 +58,13 @@ class FakeDevice(NetDevice):
 
 
 class Oracle(AddressOracle):
-    """Knows the addresses on the devices and nothing else."""
+    """Knows the addresses on the devices, and ``routes``: where an address that is not ours lies."""
 
     def __init__(self, devices: Devices) -> None:
         super().__init__()
         self.devices = devices
+        self.routes: dict[int, NetDevice] = {}
+        self.martians: set[int] = set()
 
     def inet_addr_type(self, addr: i64) -> i64:
         if addr >> 28 == 0xE:
@@ -70,12 +73,42 @@ class Oracle(AddressOracle):
             for address in dev.addresses:
                 if addr == address.local:
                     return RTN_LOCAL
-                if addr == address.broadcast:
+                if addr == address.subnet_broadcast():
                     return RTN_BROADCAST
         return RTN_BROADCAST if addr in (0, 0xFFFFFFFF) else RTN_UNICAST
 
     def select_source(self, dev: NetDevice, dst: i64) -> i64:
         return dev.addresses[0].local if dev.addresses else 0
+
+    def inet_confirm_addr(self, dev: NetDevice | None, dst: i64, local: i64, scope: i64) -> i64:
+        for where in self.devices.all() if dev is None else [dev]:
+            for address in where.addresses:
+                if local in (0, address.local) and address.scope <= scope and (dst == 0 or address.matches(dst)):
+                    return address.local
+        return 0
+
+    def route_input(self, packet: Packet, dev: NetDevice, saddr: i64, daddr: i64) -> ArpRoute | None:
+        local = self.inet_addr_type(saddr) == RTN_LOCAL and not dev.in_dev.accept_local()
+        if saddr in self.martians or local:
+            return None
+        if self.inet_addr_type(daddr) == RTN_LOCAL:
+            return ArpRoute(RTN_LOCAL, dev)
+        return ArpRoute(RTN_UNICAST, self.routes[daddr]) if daddr in self.routes else None
+
+    def route_output(self, daddr: i64, saddr: i64) -> NetDevice | None:
+        return self.routes.get(daddr)
+
+
+class Listener(RtnlWatcher):
+    """What rtnetlink programs hear: (event, address, state) of neighbours."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heard: list[tuple[int, int, int]] = []
+
+    def changed(self, event: i64, what: object) -> None:
+        if isinstance(what, Neighbour):
+            self.heard.append((event, what.addr, what.nud_state))
 
 
 class IcmpSpy(IcmpSender):
@@ -100,7 +133,8 @@ class Lan:
         self.devices = Devices(self.net)
         self.dev = self.add_device("eth0", OUR_MAC)
         self.dev.addresses.append(Address(OURS, 24))
-        self.table = NeighbourTable(self.net, self.devices, Oracle(self.devices))
+        self.oracle = Oracle(self.devices)
+        self.table = NeighbourTable(self.net, self.devices, self.oracle)
         self.arp = Arp(self.net, self.devices, self.table)
         self.devices.dev_add_pack(ETH_P_ARP, self.arp)
         self.icmp = IcmpSpy()
@@ -111,6 +145,11 @@ class Lan:
         self.devices.register_netdevice(dev)
         self.devices.dev_open(dev)
         return dev
+
+    @property
+    def parms(self) -> NeighParms:
+        """The settings of the device's neighbours."""
+        return self.dev.in_dev.arp_parms
 
     # -- time
 

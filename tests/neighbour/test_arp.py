@@ -107,7 +107,18 @@ def test_questions_for_what_no_link_can_have_are_ignored(lan: Lan, target: str) 
     assert lan.dev.take() == [] and lan.table.entries() == [] and delta(before, lan.net) == IGNORED
 
 
-@pytest.mark.parametrize("sender", ["127.0.0.1", "224.0.0.1", "240.0.0.1", "255.255.255.255", "0.0.0.9", "192.0.2.255"])
+def test_who_claims_to_be_everybody_is_answered_and_not_remembered(lan: Lan) -> None:
+    """As the kernel does, where the entry of a broadcast address cannot be changed."""
+    lan.ask(addr=SUBNET_BROADCAST)
+    lan.answer(addr=SUBNET_BROADCAST)
+    assert lan.arps() == [answer_to(PEER_MAC, SUBNET_BROADCAST)] and lan.table.entries() == []
+    lan.dev.in_dev.cnf.arp_accept = 1
+    lan.answer(addr=SUBNET_BROADCAST)
+    lan.hear(ARPOP_REQUEST, EVIL_MAC, SUBNET_BROADCAST, SUBNET_BROADCAST, dst=BROADCAST_MAC)
+    assert lan.table.entries() == []
+
+
+@pytest.mark.parametrize("sender", ["127.0.0.1", "224.0.0.1", "240.0.0.1", "255.255.255.255", "0.0.0.9"])
 def test_a_sender_that_nobody_can_be_is_ignored(lan: Lan, sender: str) -> None:
     before = lan.net.mib.snapshot()
     lan.ask(addr=str_to_addr(sender))
@@ -205,12 +216,15 @@ def test_an_unsolicited_reply_creates_nothing(lan: Lan) -> None:
     assert lan.table.entries() == [] and lan.net.drops == {Reason.ARP_IGNORED: 3} and lan.dev.take() == []
 
 
-def test_arp_accept_creates_a_stale_entry(lan: Lan) -> None:
-    lan.net.conf.all.arp_accept = 1
+@pytest.mark.parametrize(("mode", "made"), [(0, []), (1, [PEER, OTHER, FAR]), (2, [PEER, OTHER]), (3, [])])
+def test_arp_accept_creates_a_stale_entry(lan: Lan, mode: int, made: list[int]) -> None:
+    """1: whoever tells of itself; 2: only in a subnet of the device."""
+    lan.dev.in_dev.cnf.arp_accept = mode
     lan.hear(ARPOP_REPLY, PEER_MAC, PEER, OURS)
     lan.hear(ARPOP_REQUEST, OTHER_MAC, OTHER, OTHER, dst=BROADCAST_MAC)
     lan.hear(ARPOP_REPLY, EVIL_MAC, FAR, OURS)
-    assert [(e.addr, e.nud_state) for e in lan.table.entries()] == [(PEER, NUD_STALE), (OTHER, NUD_STALE)]
+    lan.hear(ARPOP_REQUEST, EVIL_MAC, FAR + 1, OTHER, dst=BROADCAST_MAC)
+    assert [(e.addr, e.nud_state) for e in lan.table.entries()] == [(addr, NUD_STALE) for addr in made]
 
 
 def test_an_unsolicited_reply_does_not_make_a_neighbour_reachable(lan: Lan) -> None:

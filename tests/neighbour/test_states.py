@@ -65,6 +65,13 @@ def test_a_failed_neighbour_is_asked_again_on_the_next_use() -> None:
     assert after(NUD_FAILED, Event.USED) == NUD_INCOMPLETE
 
 
+@pytest.mark.parametrize("state", ALL)
+def test_a_timer_that_runs_out_in_use_only_spares_reachable_its_wait_for_the_next_use(state: int) -> None:
+    """neigh_timer_handler: "neigh %p is delayed"."""
+    wanted = NUD_DELAY if state == NUD_REACHABLE else after(state, Event.TIMEOUT)
+    assert after(state, Event.TIMEOUT_IN_USE) == wanted
+
+
 def test_a_new_neighbour_is_asked_for_on_its_first_use() -> None:
     assert after(NUD_NONE, Event.USED) == NUD_INCOMPLETE
 

@@ -9,6 +9,7 @@ end of the batch, and rings the doorbells once for everything that was sent mean
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING, Final
 
 from mypy_extensions import i64, mypyc_attr
@@ -17,6 +18,10 @@ from ustack.device.gso import csum_help, partial_fits, skb_gso_segment
 from ustack.device.net_device import (
     BROADCAST_MAC,
     ETH_HLEN,
+    IFF_ALLMULTI,
+    IFF_MULTICAST,
+    IFF_NOARP,
+    IFF_PROMISC,
     IFF_RUNNING,
     IFF_UP,
     NETIF_F_HW_CSUM,
@@ -26,6 +31,7 @@ from ustack.device.net_device import (
     NetDevice,
 )
 from ustack.drop import Reason
+from ustack.net import RTM_DELLINK, RTM_NEWLINK
 from ustack.packet import (
     CHECKSUM_PARTIAL,
     PACKET_BROADCAST,
@@ -35,7 +41,8 @@ from ustack.packet import (
     Packet,
     PacketHandler,
 )
-from ustack.wire.ethernet import ETH_P_IP
+from ustack.sock import error
+from ustack.wire.ethernet import ETH_P_IP, is_valid_ether_addr
 from ustack.wire.octets import u16, u48
 
 if TYPE_CHECKING:
@@ -74,6 +81,12 @@ NETDEV_CHANGEMTU: Final = 7
 NETDEV_CHANGEADDR: Final = 8
 NETDEV_GOING_DOWN: Final = 9
 NETDEV_CHANGENAME: Final = 10
+NETDEV_CHANGE_TX_QUEUE_LEN: Final = 11
+
+IFNAMSIZ: Final = 16
+TX_QUEUE_LEN_MAX: Final = 0xFFFF_FFFF
+#: What dev_change_flags can turn beside IFF_UP.
+_SETTABLE_FLAGS: Final = IFF_NOARP | IFF_MULTICAST | IFF_PROMISC | IFF_ALLMULTI
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -102,6 +115,8 @@ class Devices:
         self._flushers: list[Flusher] = []
         self._netdev_chain: list[NetdevNotifier] = []
         self._in_softirq: bool = False
+        self._opening: bool = False
+        self.flags_changed: i64 = 0  #: which, while NETDEV_CHANGE is told (netdev_notifier_change_info)
 
     # -- registry
 
@@ -114,6 +129,7 @@ class Devices:
         dev.in_dev = self.net.conf.new_in_device()
         self._list.append(dev)
         self.call_netdevice_notifiers(NETDEV_REGISTER, dev)
+        self.net.rtnl_notify(RTM_NEWLINK, dev)
 
     def unregister_netdevice(self, dev: NetDevice) -> None:
         """Close ``dev`` and forget it. ValueError if it is not registered."""
@@ -121,6 +137,7 @@ class Devices:
         self.call_netdevice_notifiers(NETDEV_UNREGISTER, dev)
         self._list.remove(dev)
         self.net.conf.forget(dev.in_dev)
+        self.net.rtnl_notify(RTM_DELLINK, dev)
 
     def register_netdevice_notifier(self, notifier: NetdevNotifier) -> None:
         """Tell ``notifier`` from now on, after those that came before it."""
@@ -149,23 +166,129 @@ class Devices:
         """Every device in the order it was registered."""
         return self._list[:]
 
+    # -- up, down, and what `ip link set` changes
+
     def dev_open(self, dev: NetDevice) -> None:
         """Bring ``dev`` up; nothing happens if it is."""
         if dev.flags & IFF_UP == 0:
-            dev.flags |= IFF_UP | IFF_RUNNING
-            dev.queue_stopped = False
-            dev.open()
-            self.call_netdevice_notifiers(NETDEV_UP, dev)
+            self._open(dev)
+            self._dev_notify_flags(dev, IFF_UP)
 
     def dev_close(self, dev: NetDevice) -> None:
         """Take ``dev`` down; what waits in its queue is dropped."""
         if dev.flags & IFF_UP != 0:
-            self.call_netdevice_notifiers(NETDEV_GOING_DOWN, dev)
-            dev.flags &= ~(IFF_UP | IFF_RUNNING)
-            dev.stop()
-            self.napi_complete(dev)
-            self._flush_queue(dev)
-            self.call_netdevice_notifiers(NETDEV_DOWN, dev)
+            self._close(dev)
+            self._dev_notify_flags(dev, IFF_UP)
+
+    def dev_change_flags(self, dev: NetDevice, flags: i64) -> None:
+        """Have IFF_UP, NOARP, MULTICAST, PROMISC and ALLMULTI as in ``flags``; the others are not the user's."""
+        changed = (dev.flags ^ flags) & (_SETTABLE_FLAGS | IFF_UP)
+        dev.flags ^= changed & _SETTABLE_FLAGS
+        if changed & IFF_UP != 0:
+            if flags & IFF_UP != 0:
+                self._open(dev)
+            else:
+                self._close(dev)
+        if changed != 0:
+            self._dev_notify_flags(dev, changed)
+
+    def _open(self, dev: NetDevice) -> None:
+        """__dev_open: what the driver finds out about its link meanwhile is told with NETDEV_UP."""
+        dev.flags |= IFF_UP
+        dev.queue_stopped = False
+        self._opening = True
+        dev.open()
+        self._opening = False
+        self._set_running(dev)
+
+    def _close(self, dev: NetDevice) -> None:
+        """__dev_close."""
+        self.call_netdevice_notifiers(NETDEV_GOING_DOWN, dev)
+        dev.flags &= ~(IFF_UP | IFF_RUNNING)
+        dev.stop()
+        self.napi_complete(dev)
+        self._flush_queue(dev)
+
+    def _dev_notify_flags(self, dev: NetDevice, changed: i64) -> None:
+        """Tell that these flags have changed; of PROMISC and ALLMULTI rtnetlink alone (__dev_notify_flags)."""
+        self.net.rtnl_notify(RTM_NEWLINK, dev)
+        if changed & IFF_UP != 0:
+            self.call_netdevice_notifiers(NETDEV_UP if dev.flags & IFF_UP != 0 else NETDEV_DOWN, dev)
+        others = changed & ~(IFF_UP | IFF_PROMISC | IFF_ALLMULTI)
+        if dev.flags & IFF_UP != 0 and others != 0:
+            self.flags_changed = others
+            self.call_netdevice_notifiers(NETDEV_CHANGE, dev)
+            self.flags_changed = 0
+
+    def dev_set_mtu(self, dev: NetDevice, mtu: i64) -> None:
+        """A new MTU, bytes. EINVAL with the kernel's words if the device cannot (dev_validate_mtu)."""
+        if mtu == dev.mtu:
+            return
+        if mtu < dev.min_mtu:
+            raise OSError(errno.EINVAL, "mtu less than device minimum")
+        if 0 < dev.max_mtu < mtu:
+            raise OSError(errno.EINVAL, "mtu greater than device maximum")
+        dev.mtu = mtu
+        self._tell(NETDEV_CHANGEMTU, dev)
+
+    def dev_set_mac_address(self, dev: NetDevice, mac: i64) -> None:
+        """A new hardware address, also while it is up. EADDRNOTAVAIL for zero and groups (eth_mac_addr)."""
+        if not is_valid_ether_addr(mac):
+            raise error(errno.EADDRNOTAVAIL)
+        dev.mac = mac
+        self._tell(NETDEV_CHANGEADDR, dev)
+
+    def dev_change_name(self, dev: NetDevice, name: str) -> None:
+        """A new name, also while it is up. EINVAL for what is none, EEXIST for another's."""
+        if name == dev.name:
+            return
+        if not dev_valid_name(name):
+            raise error(errno.EINVAL)
+        if self.by_name(name) is not None:
+            raise error(errno.EEXIST)
+        dev.name = name
+        self._tell(NETDEV_CHANGENAME, dev)
+
+    def dev_change_tx_queue_len(self, dev: NetDevice, length: i64) -> None:
+        """How many packets wait for the hardware at most. ERANGE. What waits now stays."""
+        if not 0 <= length <= TX_QUEUE_LEN_MAX:
+            raise error(errno.ERANGE)
+        if length != dev.tx_queue_len:
+            dev.tx_queue_len = length
+            self._tell(NETDEV_CHANGE_TX_QUEUE_LEN, dev)
+
+    def netif_carrier_on(self, dev: NetDevice) -> None:
+        """The driver has a link: what it lost the carrier with is known to be up."""
+        self._set_carrier(dev, True)
+
+    def netif_carrier_off(self, dev: NetDevice) -> None:
+        """The driver has lost its link: nothing is sent until it is back."""
+        self._set_carrier(dev, False)
+
+    def _set_carrier(self, dev: NetDevice, carrier: bool) -> None:
+        """linkwatch_do_dev and rfc2863_policy, at once; of a device that is down nobody is told."""
+        if dev.carrier == carrier:
+            return
+        dev.carrier = carrier
+        dev.operstate = "UP" if carrier else "DOWN"
+        self._set_running(dev)
+        if dev.flags & IFF_UP != 0 and not self._opening:
+            self.call_netdevice_notifiers(NETDEV_CHANGE, dev)
+            self.net.rtnl_notify(RTM_NEWLINK, dev)
+
+    def _set_running(self, dev: NetDevice) -> None:
+        """IFF_RUNNING: up, and the link as well (dev_get_flags)."""
+        if dev.flags & IFF_UP != 0 and dev.carrier:
+            dev.flags |= IFF_RUNNING
+        else:
+            dev.flags &= ~IFF_RUNNING
+
+    def _tell(self, event: i64, dev: NetDevice) -> None:
+        """rtnetlink's own notifier is the first in the chain (rtnetlink_event)."""
+        self.net.rtnl_notify(RTM_NEWLINK, dev)
+        self.call_netdevice_notifiers(event, dev)
+
+    # -- protocols and taps
 
     def dev_add_pack(self, ethertype: i64, handler: PacketHandler) -> None:
         """``handler`` gets every frame of ``ethertype``, instead of whoever had it before."""
@@ -406,3 +529,9 @@ class Devices:
             dev.doorbell_due = False
             dev.xmit_flush()
         self._doorbells.clear()
+
+
+def dev_valid_name(name: str) -> bool:
+    """1 to 15 bytes without a slash, a colon or white space, and not a dot or two."""
+    size = len(name.encode("utf-8", "surrogateescape"))
+    return 0 < size < IFNAMSIZ and name not in (".", "..") and not any(c in "/:" or c.isspace() for c in name)

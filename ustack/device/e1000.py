@@ -13,8 +13,6 @@ from ustack.device.net_device import (
     ETH_HLEN,
     IFF_BROADCAST,
     IFF_MULTICAST,
-    IFF_RUNNING,
-    IFF_UP,
     NETIF_F_HW_CSUM,
     NETIF_F_RXCSUM,
     NETIF_F_SG,
@@ -78,6 +76,7 @@ class E1000(NetDevice):
         self._rx_clean: i64 = 0  # next receive descriptor to look at
         self._tx_clean: i64 = 0  # next transmit descriptor to reap
         self._tx_use: i64 = 0  # next transmit descriptor to fill
+        self.carrier = False  # until the hardware has told otherwise (e1000_probe)
         nic.handler = E1000Interrupt(self)
 
     # -- up and down
@@ -226,11 +225,10 @@ class E1000(NetDevice):
 
     def _watch_link(self) -> None:
         """Follow the link (e1000_watchdog): without one nothing is sent."""
-        self.carrier = self.nic.link_up
-        if self.carrier and self.flags & IFF_UP != 0:
-            self.flags |= IFF_RUNNING
+        if self.nic.link_up:
+            self._devices.netif_carrier_on(self)
         else:
-            self.flags &= ~IFF_RUNNING
+            self._devices.netif_carrier_off(self)
 
     def _count_missed(self) -> None:
         self.stats.rx_missed_errors += self.nic.read_mpc()

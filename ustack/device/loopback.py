@@ -9,7 +9,6 @@ from mypy_extensions import i64
 
 from ustack.device.net_device import (
     IFF_LOOPBACK,
-    IFF_NOARP,
     NETIF_F_HW_CSUM,
     NETIF_F_RXCSUM,
     NETIF_F_SG,
@@ -31,7 +30,8 @@ class Loopback(NetDevice):
 
     def __init__(self, devices: Devices, name: str = "lo") -> None:
         super().__init__(name, 0, LOOPBACK_MTU)
-        self.flags = IFF_LOOPBACK | IFF_NOARP
+        self.flags = IFF_LOOPBACK
+        self.min_mtu = self.max_mtu = 0  # whatever one likes
         self.features = NETIF_F_HW_CSUM | NETIF_F_RXCSUM | NETIF_F_SG | NETIF_F_TSO | NETIF_F_TSO_ECN
         self.tx_queue_len = 0  # IFF_NO_QUEUE
         self._devices: Devices = devices

@@ -18,7 +18,9 @@ IFF_LOOPBACK: Final = 0x8
 IFF_RUNNING: Final = 0x40
 IFF_NOARP: Final = 0x80
 IFF_PROMISC: Final = 0x100
+IFF_ALLMULTI: Final = 0x200
 IFF_MULTICAST: Final = 0x1000
+IFF_LOWER_UP: Final = 0x10000  #: there is a carrier
 
 # features (include/linux/netdev_features.h); the values are ours, the names Linux's
 NETIF_F_HW_CSUM: Final = 0x1  #: sums what csum_start and csum_offset name
@@ -27,10 +29,16 @@ NETIF_F_TSO: Final = 0x4
 NETIF_F_TSO_ECN: Final = 0x8
 NETIF_F_SG: Final = 0x10
 
+IFA_F_PERMANENT: Final = 0x80  #: include/uapi/linux/if_addr.h; the others stand in routing/uapi.py
+_RT_SCOPE_HOST: Final = 254
+
 BROADCAST_MAC: Final[i64] = 0xFFFF_FFFF_FFFF
 ETH_HLEN: Final = 14
 ETH_DATA_LEN: Final = 1500  #: default MTU, bytes
 GSO_MAX_SIZE: Final = 65_536  #: largest super-segment, bytes with the IP header
+#: RFC 791: "Every internet module must be able to forward a datagram of 68 octets"; 65,535 is IPv4's total length.
+IPV4_MIN_MTU: Final = 68
+IPV4_MAX_MTU: Final = 65_535
 
 
 class DeviceStats:
@@ -51,14 +59,42 @@ class DeviceStats:
 
 
 class Address:
-    """One IPv4 address of a device (struct in_ifaddr)."""
+    """One IPv4 address of a device (struct in_ifaddr), as ``ip address add`` would ask for it.
 
-    def __init__(self, local: i64, prefixlen: i64) -> None:
+    ``broadcast`` is 0 unless it was given: that of the subnet works either way.
+    """
+
+    def __init__(
+        self,
+        local: i64,
+        prefixlen: i64,
+        peer: i64 = -1,
+        broadcast: i64 = 0,
+        scope: i64 = -1,
+        flags: i64 = IFA_F_PERMANENT,
+        priority: i64 = 0,
+        label: str = "",
+    ) -> None:
+        """``peer`` -1: none; ``scope`` -1: host for 127/8, else universe; ``label`` "": the device's name."""
         self.local: i64 = local
         self.prefixlen: i64 = prefixlen
         self.mask: i64 = (0xFFFF_FFFF << (32 - prefixlen)) & 0xFFFF_FFFF
-        self.network: i64 = local & self.mask
-        self.broadcast: i64 = (self.network | (~self.mask & 0xFFFF_FFFF)) if prefixlen < 31 else 0
+        self.address: i64 = local if peer < 0 else peer  #: ifa_address: the other end, else ``local`` again
+        self.network: i64 = self.address & self.mask
+        self.broadcast: i64 = broadcast
+        self.scope: i64 = scope if scope >= 0 else _RT_SCOPE_HOST if local >> 24 == 127 else 0
+        self.flags: i64 = flags  #: IFA_F_*; IFA_F_SECONDARY is set by inet_insert_ifa
+        self.priority: i64 = priority  #: ifa_rt_priority: the metric of the subnet's route
+        self.label: str = label
+        self.dev: NetDevice | None = None  #: ifa_dev, once inserted
+
+    def matches(self, addr: i64) -> bool:
+        """Whether ``addr`` is in its subnet (inet_ifa_match)."""
+        return (addr ^ self.address) & self.mask == 0
+
+    def subnet_broadcast(self) -> i64:
+        """The highest address of its subnet; 0 where there is none (RFC 3021: with 31 bits or more)."""
+        return (self.network | (~self.mask & 0xFFFF_FFFF)) if self.prefixlen < 31 else 0
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -70,7 +106,11 @@ class NetDevice:
         self.ifindex: i64 = 0  #: given by register_netdevice
         self.mac: i64 = mac
         self.mtu: i64 = mtu
+        self.min_mtu: i64 = IPV4_MIN_MTU
+        self.max_mtu: i64 = IPV4_MAX_MTU  #: 0: as large as one likes
         self.flags: i64 = 0
+        self.kind: str = ""  #: rtnl_link_ops.kind, if it is of one that can be made and taken away
+        self.group: i64 = 0  #: IFLA_GROUP, which a rule's suppress_ifgroup names
         self.features: i64 = 0
         self.gso_max_size: i64 = GSO_MAX_SIZE
         self.hard_header_len: i64 = ETH_HLEN
@@ -82,6 +122,7 @@ class NetDevice:
         self.queue = Pfifo()
         self.queue_stopped: bool = False  #: netif_queue_stopped
         self.carrier: bool = True  #: netif_carrier_ok
+        self.operstate: str = "UNKNOWN"  #: RFC 2863: "UP" or "DOWN" once the driver has told of its link
         self.napi_scheduled: bool = False
         self.doorbell_due: bool = False  #: start_xmit has run since the last xmit_flush
 

@@ -11,11 +11,21 @@ from typing import TYPE_CHECKING, Final
 
 from mypy_extensions import i64
 
+from ustack.device.core import (
+    NETDEV_CHANGE,
+    NETDEV_CHANGEADDR,
+    NETDEV_DOWN,
+    NETDEV_UNREGISTER,
+    NETDEV_UP,
+    NetdevNotifier,
+)
 from ustack.device.net_device import BROADCAST_MAC, IFF_LOOPBACK, IFF_NOARP, IFF_UP
 from ustack.drop import Reason
-from ustack.dst import RTN_LOCAL, RTN_UNICAST
-from ustack.neighbour.states import NUD_ASKING, NUD_PROBE
+from ustack.dst import RTN_BROADCAST, RTN_LOCAL, RTN_UNICAST
+from ustack.neighbour.pneigh import ProxyRedo
+from ustack.neighbour.states import NUD_ASKING
 from ustack.neighbour.table import Neighbour, Solicitor
+from ustack.net import RTM_GETNEIGH
 from ustack.packet import PACKET_HOST, PACKET_OTHERHOST, Packet, PacketHandler
 from ustack.timer import NSEC_PER_SEC, Timer
 from ustack.wire.arp import ARPOP_REPLY, ARPOP_REQUEST, ArpHeader, emit, parse
@@ -25,13 +35,21 @@ from ustack.wire.octets import u32
 if TYPE_CHECKING:
     from ustack.device.core import Devices
     from ustack.device.net_device import NetDevice
-    from ustack.neighbour.table import NeighbourTable
+    from ustack.neighbour.table import ArpRoute, NeighbourTable
     from ustack.net import Net
 
 # RFC 5227 section 1.1
 ANNOUNCE_NUM: Final = 2
 ANNOUNCE_INTERVAL: Final[i64] = 2 * NSEC_PER_SEC
 DEFEND_INTERVAL: Final[i64] = 10 * NSEC_PER_SEC
+
+_RT_SCOPE_LINK: Final = 253
+_RT_SCOPE_HOST: Final = 254
+
+# what has become of a packet
+_IGNORED: Final = 0
+_CONSUMED: Final = 1
+_KEPT: Final = 2  #: it waits to be looked at again, or was dropped for want of room there
 
 _IPV4_MIN: Final = 20
 _IPV4_SADDR: Final = 12
@@ -67,6 +85,8 @@ class Arp(PacketHandler, Solicitor):
         self.table: NeighbourTable = table
         self._defended: dict[int, int] = {}  # our own addresses: when each was last defended (ns)
         table.solicitor = self
+        table.proxies.redo = _Redo(self)
+        devices.register_netdevice_notifier(ArpNetdev(self))
 
     # -- in
 
@@ -84,58 +104,148 @@ class Arp(PacketHandler, Solicitor):
             return self.net.drop(packet, Reason.ARP_INVALID)
         if arp.op != ARPOP_REQUEST and arp.op != ARPOP_REPLY:
             return self.net.drop(packet, Reason.ARP_IGNORED)
-        if self._process(packet, dev, arp):
+        self._finish(packet, self._process(packet, dev, arp, False))
+
+    def proxy_redo(self, packet: Packet) -> None:
+        """A question that was to wait has waited: the world may be another by now (parp_redo)."""
+        dev = packet.dev
+        arp = parse(packet.buf, packet.data, packet.end)
+        assert dev is not None and arp is not None
+        self._finish(packet, self._process(packet, dev, arp, True))
+
+    def _finish(self, packet: Packet, outcome: i64) -> None:
+        if outcome == _CONSUMED:
             self.net.deliver(packet)
-        else:
+        elif outcome == _IGNORED:
             self.net.drop(packet, Reason.ARP_IGNORED)
 
-    def _process(self, packet: Packet, dev: NetDevice, arp: ArpHeader) -> bool:
-        """arp_process; False if the packet is none of our business."""
-        # an echo of our own voice: a hub's reflection, or a bridge's loop
-        if arp.sha == dev.mac or is_special(arp.tpa) or is_special(arp.spa):
-            return False
+    def _process(self, packet: Packet, dev: NetDevice, arp: ArpHeader, redone: bool) -> i64:
+        """arp_process: what has become of ``packet``."""
+        if self._is_refused(dev, arp):
+            return _IGNORED
         if arp.spa == 0:
             return self._answer_probe(dev, arp)
-        sender = self.table.oracle.inet_addr_type(arp.spa)
-        if sender == RTN_LOCAL:
-            return self._conflict(dev, arp)
-        if sender != RTN_UNICAST:
-            return False
-        if arp.op == ARPOP_REQUEST and self.table.oracle.inet_addr_type(arp.tpa) == RTN_LOCAL:
-            self._learn_and_answer(dev, arp)
-            return True
-        return self._update(packet, dev, arp)
+        if self._conflict(dev, arp):
+            return _CONSUMED
+        if arp.op == ARPOP_REQUEST:
+            route = self.table.oracle.route_input(packet, dev, arp.spa, arp.tpa)
+            if route is not None and route.rt_type == RTN_LOCAL:
+                if not self._keeps_silent(dev, arp):
+                    self._learn(dev, arp)
+                    self.arp_send(ARPOP_REPLY, dev, arp.tpa, arp.spa, arp.sha, arp.sha)
+                return _CONSUMED
+            if route is not None and self._is_proxy(dev, arp, route):
+                return self._answer_for(packet, dev, arp, redone)
+        return _CONSUMED if self._update(packet, dev, arp) else _IGNORED
 
-    def _answer_probe(self, dev: NetDevice, arp: ArpHeader) -> bool:
+    def _is_refused(self, dev: NetDevice, arp: ArpHeader) -> bool:
+        """What is not even looked at: an echo of our own voice (a hub's reflection, a bridge's loop), addresses that no
+        link can have, and gratuitous ARP where it is unwanted ("these packets are attacks")."""
+        localnet = dev.in_dev.route_localnet()
+        if arp.sha == dev.mac or is_special(arp.tpa, localnet) or is_special(arp.spa, localnet):
+            return True
+        return arp.spa == arp.tpa and dev.in_dev.drop_gratuitous_arp()
+
+    def _answer_probe(self, dev: NetDevice, arp: ArpHeader) -> i64:
         """RFC 5227 2.1.1 probe: somebody wants to use ``tpa``. If it is ours, say so; there is nothing to learn."""
         if arp.op != ARPOP_REQUEST or self.table.oracle.inet_addr_type(arp.tpa) != RTN_LOCAL:
-            return False
-        self.arp_send(ARPOP_REPLY, dev, arp.tpa, arp.spa, arp.sha, arp.sha)
-        return True
+            return _IGNORED
+        if not self._arp_ignore(dev, 0, arp.tpa):
+            self.arp_send(ARPOP_REPLY, dev, arp.tpa, arp.spa, arp.sha, arp.sha)
+        return _CONSUMED
 
-    def _learn_and_answer(self, dev: NetDevice, arp: ArpHeader) -> None:
+    # -- whom we answer
+
+    def _keeps_silent(self, dev: NetDevice, arp: ArpHeader) -> bool:
+        """Whether the settings forbid an answer for an address of ours."""
+        if self._arp_ignore(dev, arp.spa, arp.tpa):
+            return True
+        return dev.in_dev.arp_filter() and self._arp_filter(dev, arp.spa, arp.tpa)
+
+    def _arp_ignore(self, dev: NetDevice, sip: i64, tip: i64) -> bool:
+        """arp_ignore: 1, ``tip`` must be on ``dev``; 2, and in the same subnet as ``sip``; 3, not of scope host;
+        8, never. 4 to 7 are reserved, and all else is 0: any address of ours is answered for on any device."""
+        mode = dev.in_dev.arp_ignore()
+        oracle = self.table.oracle
+        if mode == 1:
+            return oracle.inet_confirm_addr(dev, 0, tip, _RT_SCOPE_HOST) == 0
+        if mode == 2:
+            return oracle.inet_confirm_addr(dev, sip, tip, _RT_SCOPE_HOST) == 0
+        if mode == 3:
+            return oracle.inet_confirm_addr(None, 0, tip, _RT_SCOPE_LINK) == 0
+        return mode == 8
+
+    def _arp_filter(self, dev: NetDevice, sip: i64, tip: i64) -> bool:
+        """arp_filter: only the device that we would answer ``sip`` by speaks for ``tip``."""
+        out = self.table.oracle.route_output(sip, tip)
+        if out is not None and out is not dev:
+            self.net.mib.tcpext.ArpFilter += 1
+        return out is not dev
+
+    # -- proxies
+
+    def _is_proxy(self, dev: NetDevice, arp: ArpHeader, route: ArpRoute) -> bool:
+        """Whether a router answers for ``tpa``, which lies behind another device (arp_process)."""
+        if not dev.in_dev.forward() or route.rt_type != RTN_UNICAST:
+            return False
+        if route.dev is dev:
+            # arp_fwd_pvlan (RFC 3069): hosts that hear us and not each other. "Don't reply on self probes"
+            return arp.spa != arp.tpa and dev.in_dev.proxy_arp_pvlan()
+        return self._arp_fwd_proxy(dev, route.dev) or self.table.proxies.pneigh_lookup(arp.tpa, dev) is not None
+
+    def _arp_fwd_proxy(self, dev: NetDevice, out: NetDevice) -> bool:
+        """proxy_arp, unless both devices are on one medium: there the host answers for itself."""
+        if not dev.in_dev.proxy_arp():
+            return False
+        medium = dev.in_dev.cnf.medium_id
+        if medium == 0:
+            return True
+        if medium == -1:
+            return False
+        other = out.in_dev.cnf.medium_id
+        return other != medium and other != -1
+
+    def _answer_for(self, packet: Packet, dev: NetDevice, arp: ArpHeader, redone: bool) -> i64:
+        """Answer for somebody else: at once who asked us alone, others later, so that the host itself comes first."""
+        self._learn(dev, arp)
+        if not redone and packet.pkt_type != PACKET_HOST and dev.in_dev.arp_parms.proxy_delay_cs > 0:
+            self.table.proxies.pneigh_enqueue(packet, dev)
+            return _KEPT
+        self.arp_send(ARPOP_REPLY, dev, arp.tpa, arp.spa, arp.sha, arp.sha)
+        return _CONSUMED
+
+    # -- what we learn
+
+    def _learn(self, dev: NetDevice, arp: ArpHeader) -> None:
         """A question for us: who asks is about to talk to us, so an entry is made, STALE (neigh_event_ns).
 
-        A full table does not keep us from answering, and who is not on the link is answered and not remembered.
+        A full table does not keep us from answering, and who is not on the link, or claims to be all of it, is
+        answered and not remembered.
         """
         neighbour = self.table.neigh_lookup(arp.spa, dev)
-        if neighbour is None and is_on_link(dev, arp.spa):
-            neighbour = self.table.neigh_create(arp.spa, dev, learned=True)
-            if neighbour is None:
-                self.net.mib.neigh.table_fulls += 1
+        if neighbour is None and is_on_link(dev, arp.spa) and self._may_be_one(arp.spa):
+            neighbour = self._create(dev, arp.spa)
         if neighbour is not None:
             self.table.neigh_update(neighbour, arp.sha, solicited=False)
-        self.arp_send(ARPOP_REPLY, dev, arp.tpa, arp.spa, arp.sha, arp.sha)
+
+    def _may_be_one(self, addr: i64) -> bool:
+        """Not a broadcast address: packets to it must not end with one station."""
+        return self.table.oracle.inet_addr_type(addr) != RTN_BROADCAST
+
+    def _create(self, dev: NetDevice, addr: i64) -> Neighbour | None:
+        neighbour = self.table.neigh_create(addr, dev, learned=True)
+        if neighbour is None:
+            self.net.mib.neigh.table_fulls += 1
+        return neighbour
 
     def _update(self, packet: Packet, dev: NetDevice, arp: ArpHeader) -> bool:
         """Not a question for us: it may update what we know, and creates nothing unless arp_accept says so."""
-        gratuitous = arp.op == ARPOP_REQUEST and arp.spa == arp.tpa
-        accept = dev.in_dev.arp_accept() != 0 and (gratuitous or arp.op == ARPOP_REPLY) and is_on_link(dev, arp.spa)
+        accept = self._arp_accept(dev, arp.spa)
+        gratuitous = is_garp(arp)
         neighbour = self.table.neigh_lookup(arp.spa, dev)
-        if neighbour is None and accept:
-            neighbour = self.table.neigh_create(arp.spa, dev, learned=True)
-            if neighbour is None:
-                self.net.mib.neigh.table_fulls += 1
+        tells = accept and (gratuitous or arp.op == ARPOP_REPLY)
+        if neighbour is None and tells and self.table.oracle.inet_addr_type(arp.spa) == RTN_UNICAST:
+            neighbour = self._create(dev, arp.spa)
         if neighbour is None:
             return False
         # "Broadcast replies and request packets do not assert neighbour reachability" (arp_process); nor does a reply
@@ -143,6 +253,13 @@ class Arp(PacketHandler, Solicitor):
         unicast_reply = arp.op == ARPOP_REPLY and packet.pkt_type == PACKET_HOST
         asked = neighbour.nud_state & NUD_ASKING != 0 and arp.tpa == neighbour.asked_from
         return self.table.neigh_update(neighbour, arp.sha, unicast_reply and asked, accept and gratuitous)
+
+    def _arp_accept(self, dev: NetDevice, sip: i64) -> bool:
+        """arp_accept: 1, whoever tells of itself is remembered; 2, if it is in one of the subnets of ``dev``."""
+        mode = dev.in_dev.arp_accept()
+        if mode == 2:
+            return self.table.oracle.inet_confirm_addr(dev, sip, 0, _RT_SCOPE_LINK) != 0
+        return mode == 1
 
     def _conflict(self, dev: NetDevice, arp: ArpHeader) -> bool:
         """Somebody else claims an address of ours.
@@ -167,15 +284,35 @@ class Arp(PacketHandler, Solicitor):
     # -- out
 
     def solicit(self, neighbour: Neighbour, packet: Packet | None) -> None:
-        """arp_solicit: from the waiting packet's own source if that is ours (arp_announce 0), else the device's."""
-        source: i64 = 0
-        if packet is not None and packet.protocol == ETH_P_IP and packet.end - packet.network_header >= _IPV4_MIN:
-            source = u32(packet.buf, packet.network_header + _IPV4_SADDR)
-        if source == 0 or self.table.oracle.inet_addr_type(source) != RTN_LOCAL:
+        """arp_solicit: the first ucast_solicit questions go to its last known address, the next app_solicit ones to a
+        program that resolves addresses, the others to everybody."""
+        source = self._announced_source(neighbour, packet)
+        if source == 0:
             source = self.table.oracle.select_source(neighbour.dev, neighbour.addr)
         neighbour.asked_from = source
-        to: i64 = neighbour.lladdr if neighbour.nud_state == NUD_PROBE else BROADCAST_MAC
+        to: i64 = BROADCAST_MAC
+        asked = neighbour.probes - neighbour.parms().ucast_solicit
+        if asked < 0:
+            to = neighbour.lladdr
+        elif asked < neighbour.parms().app_solicit:
+            self.net.rtnl_notify(RTM_GETNEIGH, neighbour)
+            return
         self.arp_send(ARPOP_REQUEST, neighbour.dev, source, neighbour.addr, to, 0)
+
+    def _announced_source(self, neighbour: Neighbour, packet: Packet | None) -> i64:
+        """The waiting packet's source, as arp_announce allows: 0, if it is ours; 1, if in a subnet together with the
+        target as well; 2, never. 0 for the device's choice."""
+        mode = neighbour.dev.in_dev.arp_announce()
+        if packet is None or mode == 2 or packet.protocol != ETH_P_IP:
+            return 0
+        if packet.end - packet.network_header < _IPV4_MIN:
+            return 0
+        source = u32(packet.buf, packet.network_header + _IPV4_SADDR)
+        if self.table.oracle.inet_addr_type(source) != RTN_LOCAL:
+            return 0
+        if mode == 1 and not inet_addr_onlink(neighbour.dev, neighbour.addr, source):
+            return 0
+        return source
 
     def arp_send(self, op: i64, dev: NetDevice, spa: i64, tpa: i64, dst: i64, tha: i64) -> None:
         """Send one ARP packet in a frame to ``dst``; nothing on a device without ARP (arp_send)."""
@@ -198,10 +335,52 @@ class Arp(PacketHandler, Solicitor):
         self.arp_send(ARPOP_REQUEST, dev, addr, addr, BROADCAST_MAC, 0)
 
 
-def is_special(addr: i64) -> bool:
-    """Nobody's address on a link: 127/8, multicast, class E, limited broadcast, and 0/8 but for 0.0.0.0, "none yet"."""
+class _Redo(ProxyRedo):
+    def __init__(self, arp: Arp) -> None:
+        self.arp: Arp = arp
+
+    def proxy_redo(self, packet: Packet) -> None:
+        self.arp.proxy_redo(packet)
+
+
+class ArpNetdev(NetdevNotifier):
+    """What devices do to neighbours (arp_netdev_event), and what is told of addresses then (inetdev_event)."""
+
+    def __init__(self, arp: Arp) -> None:
+        self.arp: Arp = arp
+
+    def netdev_event(self, event: i64, dev: NetDevice) -> None:
+        table = self.arp.table
+        if event == NETDEV_DOWN or event == NETDEV_UNREGISTER:
+            table.neigh_ifdown(dev)
+        elif event == NETDEV_CHANGE:
+            if self.arp.devices.flags_changed & IFF_NOARP != 0:
+                table.neigh_changeaddr(dev)
+            if not dev.carrier and dev.in_dev.arp_evict_nocarrier():
+                table.neigh_carrier_down(dev)
+        elif event == NETDEV_CHANGEADDR:
+            table.neigh_changeaddr(dev)
+            self.arp.net.conf.route_cache.rt_cache_flush()
+        if (event == NETDEV_UP or event == NETDEV_CHANGEADDR) and dev.in_dev.arp_notify():
+            self.send_gratuitous_arp(dev)
+
+    def send_gratuitous_arp(self, dev: NetDevice) -> None:
+        """inetdev_send_gratuitous_arp: all addresses of ``dev``, once."""
+        if dev.flags & IFF_UP != 0:
+            for address in dev.addresses:
+                self.arp.announce_once(dev, address.local)
+
+
+def is_special(addr: i64, localnet: bool = False) -> bool:
+    """Nobody's address on a link: 127/8 but for route_localnet, multicast, class E, limited broadcast, and 0/8 but for
+    0.0.0.0, "none yet"."""
     first = addr >> 24
-    return first == 127 or first >= 224 or (first == 0 and addr != 0)
+    return (first == 127 and not localnet) or first >= 224 or (first == 0 and addr != 0)
+
+
+def is_garp(arp: ArpHeader) -> bool:
+    """Whether it tells of its sender and asks for nobody; a reply must name the sender as its target too."""
+    return arp.spa == arp.tpa and (arp.op != ARPOP_REPLY or arp.tha == arp.sha)
 
 
 def owns(dev: NetDevice, addr: i64) -> bool:
@@ -212,3 +391,11 @@ def owns(dev: NetDevice, addr: i64) -> bool:
 def is_on_link(dev: NetDevice, addr: i64) -> bool:
     """``addr`` lies in one of the subnets of ``dev``."""
     return any(addr & address.mask == address.network for address in dev.addresses)
+
+
+def inet_addr_onlink(dev: NetDevice, a: i64, b: i64) -> bool:
+    """Both lie in one of the subnets of ``dev``."""
+    for address in dev.addresses:
+        if a & address.mask == address.network and b & address.mask == address.network:
+            return True
+    return False

@@ -52,6 +52,7 @@ class Event(IntEnum):
     CONFIRMED = 4  #: an upper layer made forward progress
     TIMEOUT = 5  #: the state's own timer
     GAVE_UP = 6  #: the last probe went unanswered
+    TIMEOUT_IN_USE = 7  #: the state's own timer, and packets have just wanted to go there
 
 
 _N: Final = NUD_NONE
@@ -68,16 +69,16 @@ _M: Final = NUD_PERMANENT
 #: Unlike Linux, where any unicast reply makes an entry REACHABLE, only the answer to a question of ours does
 #: (RFC 4861 7.2.5: an unsolicited advertisement that changes nothing leaves the state alone, another address is STALE).
 STATES: Final[dict[int, tuple[int, ...]]] = {
-    # USED SOLICITED OTHER MOVED CONFIRMED TIMEOUT GAVE_UP
-    _N: (_I, _S, _S, _S, _N, _N, _N),
-    _I: (_I, _R, _S, _S, _I, _I, _F),
-    _R: (_R, _R, _R, _S, _R, _S, _R),
-    _S: (_D, _R, _S, _S, _R, _S, _S),
-    _D: (_D, _R, _D, _S, _R, _P, _D),
-    _P: (_P, _R, _P, _S, _R, _P, _F),
-    _F: (_I, _S, _S, _S, _F, _F, _F),  # the next use asks again: a failed neighbour is never failed for good
-    _A: (_A, _A, _A, _A, _A, _A, _A),
-    _M: (_M, _M, _M, _M, _M, _M, _M),
+    # USED SOLICITED OTHER MOVED CONFIRMED TIMEOUT GAVE_UP IN_USE
+    _N: (_I, _S, _S, _S, _N, _N, _N, _N),
+    _I: (_I, _R, _S, _S, _I, _I, _F, _I),
+    _R: (_R, _R, _R, _S, _R, _S, _R, _D),
+    _S: (_D, _R, _S, _S, _R, _S, _S, _S),
+    _D: (_D, _R, _D, _S, _R, _P, _D, _P),
+    _P: (_P, _R, _P, _S, _R, _P, _F, _P),
+    _F: (_I, _S, _S, _S, _F, _F, _F, _F),  # the next use asks again: a failed neighbour is never failed for good
+    _A: (_A, _A, _A, _A, _A, _A, _A, _A),
+    _M: (_M, _M, _M, _M, _M, _M, _M, _M),
 }
 
 

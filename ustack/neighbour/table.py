@@ -18,12 +18,14 @@ from mypy_extensions import i64, mypyc_attr, trait
 from ustack.device.net_device import BROADCAST_MAC, IFF_LOOPBACK, IFF_NOARP, IFF_UP
 from ustack.drop import Reason
 from ustack.dst import RTN_BROADCAST
+from ustack.neighbour.gc import Collector
+from ustack.neighbour.pneigh import ProxyTable
 from ustack.neighbour.states import (
     NUD_ADMIN,
     NUD_ASKING,
+    NUD_CONNECTED,
     NUD_DELAY,
     NUD_FAILED,
-    NUD_IN_TIMER,
     NUD_INCOMPLETE,
     NUD_NOARP,
     NUD_NONE,
@@ -31,32 +33,38 @@ from ustack.neighbour.states import (
     NUD_PROBE,
     NUD_REACHABLE,
     NUD_READY,
-    NUD_STALE,
     NUD_VALID,
     Event,
     after,
 )
+from ustack.net import RTM_DELNEIGH, RTM_NEWNEIGH
 from ustack.sock import error
 from ustack.timer import NSEC_PER_MSEC, NSEC_PER_SEC, Timer
-from ustack.wire.ethernet import ETH_P_IP, header, is_valid_ether_addr
+from ustack.wire.ethernet import ETH_P_IP, header
 
 if TYPE_CHECKING:
     from ustack.device.core import Devices
     from ustack.device.net_device import NetDevice
+    from ustack.in_device import NeighParms
     from ustack.net import Net
     from ustack.packet import Packet
 
 #: A reachable time is drawn anew this often (neigh_periodic_work; RFC 4861 6.3.2 asks for "at least every few hours").
 RAND_INTERVAL: Final[i64] = 300 * NSEC_PER_SEC
-#: The forced collector spares what changed in these last seconds, and up to gc_thresh3 it rests as long.
-FLUSH_INTERVAL: Final[i64] = 5 * NSEC_PER_SEC
-#: After a run that freed nothing it is not tried again for so long: a flood must not buy a scan with every packet.
-FUTILE_INTERVAL: Final[i64] = 10 * NSEC_PER_MSEC
 #: Questions are never closer together than this (HZ/100).
 MIN_RETRANS: Final[i64] = 10 * NSEC_PER_MSEC
 
 _NO_RESOLUTION: Final = IFF_LOOPBACK | IFF_NOARP
-_SETTABLE: Final = NUD_PERMANENT | NUD_NOARP | NUD_REACHABLE | NUD_STALE
+#: What no rtnetlink program is told of: a question goes out, or will unless an upper layer has good news.
+_UNTOLD: Final = NUD_INCOMPLETE | NUD_DELAY
+#: No link-layer address is given.
+NO_LLADDR: Final[i64] = -1
+
+# ndm_flags (include/uapi/linux/neighbour.h)
+NTF_USE: Final = 0x01
+NTF_PROXY: Final = 0x08
+NTF_EXT_LEARNED: Final = 0x10
+NTF_ROUTER: Final = 0x80
 _IP_MULTICAST_MAC: Final[i64] = 0x0100_5E00_0000
 
 
@@ -71,6 +79,30 @@ class AddressOracle:
     def select_source(self, dev: NetDevice, dst: i64) -> i64:
         """The address of ``dev`` to speak to ``dst`` with, 0 if it has none (inet_select_addr)."""
         raise NotImplementedError
+
+    def inet_confirm_addr(self, dev: NetDevice | None, dst: i64, local: i64, scope: i64) -> i64:
+        """``local`` (0: any) if it is an address on ``dev`` (None: any), at most as near as ``scope``, in the subnet of
+        ``dst`` (0: any); 0 if there is none such."""
+        raise NotImplementedError
+
+    def route_input(self, packet: Packet, dev: NetDevice, saddr: i64, daddr: i64) -> ArpRoute | None:
+        """Where a packet from ``saddr`` that came in by ``dev`` would go; None if it is refused (ip_route_input).
+
+        ``packet`` is the ARP packet that asks.
+        """
+        raise NotImplementedError
+
+    def route_output(self, daddr: i64, saddr: i64) -> NetDevice | None:
+        """The device that our own packet would leave by; None if there is no route (ip_route_output)."""
+        raise NotImplementedError
+
+
+class ArpRoute:
+    """As much of a route as ARP asks for."""
+
+    def __init__(self, rt_type: i64, dev: NetDevice) -> None:
+        self.rt_type: i64 = rt_type  #: RTN_*
+        self.dev: NetDevice = dev  #: the way out
 
 
 @trait
@@ -100,15 +132,26 @@ class Neighbour(Timer):
         self.nud_state: i64 = NUD_NONE
         self.lladdr: i64 = 0  #: holds while nud_state is in NUD_VALID
         self.hh: bytes = b""  #: the finished Ethernet header for IPv4 (struct hh_cache)
-        self.probes: i64 = 0  #: questions since the state was entered
+        self.flags: i64 = 0  #: NTF_EXT_LEARNED, NTF_ROUTER
+        self.protocol: i64 = 0  #: RTPROT_* of who added it
+        self.probes: i64 = 0  #: questions asked; those by broadcast begin to count at ucast_solicit, as in Linux
         self.asked_from: i64 = 0  #: the address of ours that the last question named
-        self.confirmed: i64 = 0
+        self.confirmed: i64 = table.net.now - 2 * dev.in_dev.arp_parms.base_reachable_time_ms * NSEC_PER_MSEC
         self.used: i64 = table.net.now
         self.updated: i64 = table.net.now
         self.learned: bool = False  #: made for a stranger's request, and never used by us
         self.dead: bool = False  #: no longer in the table
         self.arp_queue: list[Packet] = []
         self.arp_queue_len_bytes: i64 = 0  #: truesize of what waits
+
+    @property
+    def exempt(self) -> bool:
+        """Whether gc_thresh* do not concern it: set by hand, or by a routing daemon."""
+        return self.nud_state & NUD_PERMANENT != 0 or self.flags & NTF_EXT_LEARNED != 0
+
+    def parms(self) -> NeighParms:
+        """The settings that count for it."""
+        return self.dev.in_dev.arp_parms
 
     def output(self, packet: Packet) -> None:
         """Send ``packet``, whose buf begins with the network header, or keep it until it can be sent."""
@@ -130,17 +173,6 @@ class Neighbour(Timer):
         self.table.neigh_timer_handler(self)
 
 
-class _Collector(Timer):
-    """The table's slow clock (gc_work)."""
-
-    def __init__(self, table: NeighbourTable) -> None:
-        super().__init__()
-        self.table: NeighbourTable = table
-
-    def fire(self) -> None:
-        self.table.neigh_periodic_work()
-
-
 class NeighbourTable:
     """struct neigh_table of one stack, keyed by device and address."""
 
@@ -150,16 +182,11 @@ class NeighbourTable:
         self.oracle: AddressOracle = oracle
         self.solicitor: Solicitor = Silence()  #: set by the protocol that asks
         self.queued: i64 = 0  #: packets that wait in all entries together
-        self.last_flush: i64 = net.now
-        self.own_futile: i64 = -FUTILE_INTERVAL  #: when forced collection last freed nothing, for our own need
-        self.learned_futile: i64 = -FUTILE_INTERVAL  #: the same for a stranger's request
         self.exempt_entries: i64 = 0  #: set by hand, not counted against gc_thresh*
         self._entries: dict[int, Neighbour] = {}  # oldest first
         self._noarp: dict[int, Neighbour] = {}  # one for each device that needs no resolution
-        self._collector = _Collector(self)
-        self._reachable_time: i64 = 0
-        self._drawn_for: i64 = -1
-        self._drawn_at: i64 = 0
+        self.collector = Collector(self)
+        self.proxies = ProxyTable(net)
 
     # -- sending
 
@@ -203,7 +230,7 @@ class NeighbourTable:
         elif self.neigh_event_send(neighbour, packet):
             neighbour.output(packet)
 
-    def neigh_event_send(self, neighbour: Neighbour, packet: Packet) -> bool:
+    def neigh_event_send(self, neighbour: Neighbour, packet: Packet | None) -> bool:
         """Use ``neighbour`` for ``packet``: True if it can go now, else it was kept, or lost with its reason."""
         neighbour.used = self.net.now
         neighbour.learned = False
@@ -211,8 +238,11 @@ class NeighbourTable:
         self.neigh_event(neighbour, Event.USED)
         if neighbour.nud_state & NUD_VALID != 0:
             return True
-        self._enqueue(neighbour, packet)
+        if packet is not None:
+            self._enqueue(neighbour, packet)
         if was != NUD_INCOMPLETE:
+            parms = neighbour.parms()
+            neighbour.probes = parms.ucast_solicit
             self._probe_or_give_up(neighbour)
         return False
 
@@ -234,13 +264,17 @@ class NeighbourTable:
 
     def neigh_create(self, addr: i64, dev: NetDevice, learned: bool = False) -> Neighbour | None:
         """A new entry in state NONE, None if the table is full; ``learned``: a stranger's packet is the reason."""
-        if not self._make_room(learned):
+        if not self.collector.make_room(learned):
             return None
-        neighbour = self._insert(addr, dev)
+        neighbour = self.neigh_insert(addr, dev)
         neighbour.learned = learned
-        if self.gc_entries >= self.net.sysctl.gc_thresh1 and not self._collector.pending:
-            self._arm_collector()
+        self.collector.wake()
         return neighbour
+
+    def nud_state(self, addr: i64, dev: NetDevice) -> i64:
+        """NUD_* of the entry, NUD_NONE if there is none: for the choice among gateways. Counts no lookup."""
+        neighbour = self._entries.get((dev.ifindex << 32) | addr)
+        return NUD_NONE if neighbour is None else neighbour.nud_state
 
     def neigh_update(self, neighbour: Neighbour, lladdr: i64, solicited: bool, override: bool = False) -> bool:
         """A packet says that ``neighbour`` is at ``lladdr`` (neigh_update); False if it is not believed.
@@ -252,15 +286,18 @@ class NeighbourTable:
             return False
         moved = valid and lladdr != neighbour.lladdr
         # "If several different ARP replies follow back-to-back, use the FIRST one" (arp_process).
-        locked_until = neighbour.updated + self.net.sysctl.locktime_ms * NSEC_PER_MSEC
+        locked_until = neighbour.updated + neighbour.parms().locktime_cs * 10 * NSEC_PER_MSEC
         if moved and not override and self.net.now <= locked_until:
             return False
         if not valid or moved:
             self._set_lladdr(neighbour, lladdr)
+        was = neighbour.nud_state
         if solicited:
             self.neigh_event(neighbour, Event.SOLICITED_REPLY)
         else:
             self.neigh_event(neighbour, Event.MOVED if moved else Event.OTHER_REPLY)
+        if moved and neighbour.nud_state == was:
+            self.net.rtnl_notify(RTM_NEWNEIGH, neighbour)
         if not valid:
             self._send_queued(neighbour)
         return True
@@ -274,52 +311,112 @@ class NeighbourTable:
     # -- the administrator
 
     def neigh_add(self, addr: i64, dev: NetDevice, lladdr: i64, state: i64 = NUD_PERMANENT) -> Neighbour:
-        """Set an entry by hand, new or not (ip neigh replace).
-
-        ``state``: PERMANENT, NOARP, REACHABLE or STALE. Raises EINVAL for another, for a multicast or zero ``addr`` and
-        for an ``lladdr`` that is no station's; ENOBUFS if the table is full of what may not be forgotten.
-        """
-        if state & _SETTABLE == 0 or state & (state - 1) != 0 or not is_valid_ether_addr(lladdr):
-            raise error(errno.EINVAL)
-        if addr == 0 or addr >> 28 >= 0xE:
-            raise error(errno.EINVAL)
+        """Set an entry, new or not (ip neigh replace). As neigh_set; ENOBUFS if the table is full of what must stay."""
+        check_state(state)
         neighbour = self._entries.get((dev.ifindex << 32) | addr)
         if neighbour is None:
-            neighbour = self._insert(addr, dev) if state & NUD_ADMIN != 0 else self.neigh_create(addr, dev)
+            permanent = state & NUD_PERMANENT != 0
+            neighbour = self.neigh_insert(addr, dev) if permanent else self.neigh_create(addr, dev)
         if neighbour is None:
             raise error(errno.ENOBUFS)
+        self.neigh_set(neighbour, lladdr, state)
+        return neighbour
+
+    def neigh_set(self, neighbour: Neighbour, lladdr: i64, state: i64, override: bool = True) -> None:
+        """The administrator's word (__neigh_update with NEIGH_UPDATE_F_ADMIN): any one state, or NUD_NONE.
+
+        ``lladdr`` NO_LLADDR: as it is. Another one than known counts only with ``override``. Raises EINVAL where the
+        state needs an address and none is known, with the kernel's words; and for several states at once, which Linux
+        lets pass.
+        """
+        check_state(state)
+        if state & NUD_VALID == 0:
+            self._set_invalid(neighbour, state)
+            return
+        valid = neighbour.nud_state & NUD_VALID != 0
+        if lladdr == NO_LLADDR:
+            if not valid:
+                raise OSError(errno.EINVAL, "No link layer address given")
+            lladdr = neighbour.lladdr
+        moved = not valid or lladdr != neighbour.lladdr
+        if moved and not (valid and not override):
+            self._set_lladdr(neighbour, lladdr)
+        if state & NUD_CONNECTED != 0:
+            neighbour.confirmed = self.net.now
+        if valid and moved and not override:
+            return
+        if state != neighbour.nud_state:
+            self._set_state(neighbour, state)
+        elif moved:
+            self.net.rtnl_notify(RTM_NEWNEIGH, neighbour)
+        if not valid:
+            self._send_queued(neighbour)
+
+    def _set_state(self, neighbour: Neighbour, state: i64) -> None:
+        """_enter, with the timer that a state set by hand gets: at once, but for REACHABLE's."""
         self._count_exempt(neighbour, -1)
-        self._set_lladdr(neighbour, lladdr)
         self._enter(neighbour, state)
         self._count_exempt(neighbour, 1)
-        self._send_queued(neighbour)
-        return neighbour
+        if state & (NUD_DELAY | NUD_ASKING) != 0:
+            self.net.timers.mod_timer(neighbour, self.net.now)
+        if state == NUD_DELAY:
+            self.net.rtnl_notify(RTM_NEWNEIGH, neighbour)
+
+    def _set_invalid(self, neighbour: Neighbour, state: i64) -> None:
+        """A state without an address; FAILED fails what waits. Told if there was an address, or a question."""
+        was = neighbour.nud_state
+        self._count_exempt(neighbour, -1)
+        self.net.timers.del_timer(neighbour)
+        neighbour.nud_state = state
+        self._count_exempt(neighbour, 1)
+        if state == NUD_INCOMPLETE and was != NUD_INCOMPLETE:
+            neighbour.probes = neighbour.parms().ucast_solicit
+            self.net.timers.mod_timer(neighbour, self.net.now)  # Linux never asks, and its packets wait for ever
+        failed = was & NUD_ASKING != 0 and state == NUD_FAILED
+        if failed:
+            self._invalidate(neighbour)
+        if was & NUD_VALID != 0 or failed:
+            self.net.rtnl_notify(RTM_NEWNEIGH, neighbour)
+
+    def set_flags(self, neighbour: Neighbour, flags: i64) -> None:
+        """NTF_*: which may take it from the collector, or give it to it."""
+        self._count_exempt(neighbour, -1)
+        neighbour.flags = flags
+        self._count_exempt(neighbour, 1)
 
     def neigh_delete(self, addr: i64, dev: NetDevice) -> bool:
         """Forget an entry; what waits for it fails (ip neigh del). False if there is none."""
         neighbour = self._entries.get((dev.ifindex << 32) | addr)
-        if neighbour is not None:
-            self._remove(neighbour, Reason.NEIGH_FAILED)
-        return neighbour is not None
+        if neighbour is None:
+            return False
+        self._set_invalid(neighbour, NUD_FAILED)
+        self.neigh_remove_one(neighbour, Reason.NEIGH_FAILED)
+        return True
 
     def neigh_flush(self) -> int:
         """Forget all that was not set by hand (ip neigh flush all); how many."""
         doomed = [neighbour for neighbour in self._entries.values() if neighbour.nud_state & NUD_ADMIN == 0]
         for neighbour in doomed:
-            self._remove(neighbour, Reason.NEIGH_FAILED)
+            self.neigh_delete(neighbour.addr, neighbour.dev)
         return len(doomed)
 
     def neigh_ifdown(self, dev: NetDevice) -> None:
         """``dev`` goes down or away: forget everything on it and lose what waits (neigh_ifdown)."""
         self._noarp.pop(dev.ifindex, None)
-        self._flush_dev(dev)
+        self._flush_dev(dev, False)
+        self.proxies.pneigh_ifdown(dev)
+
+    def neigh_carrier_down(self, dev: NetDevice) -> None:
+        """``dev`` has lost its link: what was set by hand holds on (neigh_carrier_down)."""
+        self._flush_dev(dev, True)
+        self.proxies.pneigh_ifdown(dev, True)
 
     def neigh_changeaddr(self, dev: NetDevice) -> None:
         """``dev`` has another link-layer address: every cached header is wrong (neigh_changeaddr)."""
         mapped = self._noarp.get(dev.ifindex)
         if mapped is not None:
             self._set_lladdr(mapped, dev.mac)
-        self._flush_dev(dev)
+        self._flush_dev(dev, False)
 
     def entries(self) -> list[Neighbour]:
         """All entries, oldest first, for those who show them."""
@@ -335,109 +432,64 @@ class NeighbourTable:
 
     def neigh_timer_handler(self, neighbour: Neighbour) -> None:
         """An entry's own timer (neigh_timer_handler)."""
+        event: i64 = Event.TIMEOUT
+        now = self.net.now
         if neighbour.nud_state == NUD_REACHABLE:
-            still = neighbour.confirmed + self.reachable_time()
-            if self.net.now < still:
+            still = neighbour.confirmed + self.reachable_time(neighbour.parms())
+            if now < still:
                 self.net.timers.mod_timer(neighbour, still)
                 return
-        self.neigh_event(neighbour, Event.TIMEOUT)
+            if now <= neighbour.used + neighbour.parms().delay_first_probe_time * NSEC_PER_SEC:
+                event = Event.TIMEOUT_IN_USE
+        self.neigh_event(neighbour, event)
         if neighbour.nud_state & NUD_ASKING != 0:
             self._probe_or_give_up(neighbour)
 
-    def reachable_time(self) -> i64:
+    def reachable_time(self, parms: NeighParms) -> i64:
         """How long a confirmation holds: base_reachable_time times 0.5 to 1.5 (neigh_rand_reach_time)."""
-        base = self.net.sysctl.base_reachable_time_ms
-        if base != self._drawn_for or self.net.now - self._drawn_at > RAND_INTERVAL:
-            self._drawn_for = base
-            self._drawn_at = self.net.now
-            self._reachable_time = (self.net.entropy.below(max(base, 1)) + (base >> 1)) * NSEC_PER_MSEC
-        return self._reachable_time
+        base = parms.base_reachable_time_ms
+        if base != parms.drawn_for or self.net.now - parms.drawn_at > RAND_INTERVAL:
+            parms.drawn_for = base
+            parms.drawn_at = self.net.now
+            parms.reachable_time = (self.net.entropy.below(max(base, 1)) + (base >> 1)) * NSEC_PER_MSEC
+        return parms.reachable_time
 
-    def neigh_periodic_work(self) -> None:
-        """Above gc_thresh1, forget what failed or was not used for gc_stale_time (neigh_periodic_work)."""
-        sysctl = self.net.sysctl
-        if self.gc_entries < sysctl.gc_thresh1:
-            return
-        oldest = self.net.now - sysctl.gc_stale_time * NSEC_PER_SEC
-        for neighbour in self.entries():
-            if neighbour.nud_state & (NUD_IN_TIMER | NUD_ADMIN) != 0:
-                continue
-            if neighbour.nud_state == NUD_FAILED or max(neighbour.used, neighbour.confirmed) <= oldest:
-                self._remove(neighbour, Reason.NEIGH_DEAD)
-        self._arm_collector()
-
-    def neigh_forced_gc(self, learned: bool) -> int:
-        """Make room down to gc_thresh2 at once (neigh_forced_gc); how many went.
-
-        What failed goes, and what is stale and unchanged for 5 s. For our own need, then what only strangers'
-        requests have put here goes as well: they must not keep us from resolving (RFC 6583 section 6).
-        """
-        self.net.mib.neigh.forced_gc_runs += 1
-        surplus = self.gc_entries - self.net.sysctl.gc_thresh2
-        before = self.net.now - FLUSH_INTERVAL
-        shrunk = 0
-        for neighbour in self.entries():
-            if neighbour.nud_state & (NUD_IN_TIMER | NUD_ADMIN) != 0:
-                continue
-            unasked = neighbour.learned and not learned
-            if neighbour.nud_state == NUD_FAILED or neighbour.updated < before or unasked:
-                self._remove(neighbour, Reason.NEIGH_DEAD)
-                shrunk += 1
-                if shrunk >= surplus:
-                    break
-        self.last_flush = self.net.now
-        return shrunk
+    def waiting(self) -> list[Packet]:
+        """Every packet that waits here: for an address, or for the right moment to answer."""
+        packets = self.proxies.waiting()
+        for neighbour in self._entries.values():
+            packets.extend(neighbour.arp_queue)
+        return packets
 
     # -- inside
 
-    def _make_room(self, learned: bool) -> bool:
-        """neigh_alloc's test: between gc_thresh2 and 3 collect now and then, at gc_thresh3 always, and it must help."""
-        sysctl = self.net.sysctl
-        now = self.net.now
-        full = self.gc_entries >= sysctl.gc_thresh3
-        rested = now > self.last_flush + FLUSH_INTERVAL
-        if not full and (self.gc_entries < sysctl.gc_thresh2 or not rested):
-            return True
-        if full and now - (self.learned_futile if learned else self.own_futile) < FUTILE_INTERVAL:
-            return False
-        if self.neigh_forced_gc(learned) != 0:
-            return True
-        if learned:
-            self.learned_futile = now
-        else:
-            self.own_futile = now
-        return not full
-
-    def _insert(self, addr: i64, dev: NetDevice) -> Neighbour:
+    def neigh_insert(self, addr: i64, dev: NetDevice) -> Neighbour:
+        """A new entry whatever the thresholds say: what is set by hand does not count."""
         neighbour = Neighbour(self, addr, dev)
         self._entries[(dev.ifindex << 32) | addr] = neighbour
         self.net.mib.neigh.allocs += 1
         return neighbour
 
-    def _remove(self, neighbour: Neighbour, reason: Reason) -> None:
+    def neigh_remove_one(self, neighbour: Neighbour, reason: Reason) -> None:
         """Take it out of the table (neigh_mark_dead, neigh_destroy); what waits is lost for ``reason``."""
         del self._entries[(neighbour.dev.ifindex << 32) | neighbour.addr]
         self._count_exempt(neighbour, -1)
         self.net.timers.del_timer(neighbour)
+        self.net.rtnl_notify(RTM_DELNEIGH, neighbour)
         neighbour.dead = True
         neighbour.nud_state = NUD_NONE
         self.net.mib.neigh.destroys += 1
         for packet in self._take_queue(neighbour):
             self.net.drop(packet, reason)
 
-    def _flush_dev(self, dev: NetDevice) -> None:
+    def _flush_dev(self, dev: NetDevice, skip_perm: bool) -> None:
         for neighbour in self.entries():
-            if neighbour.dev is dev:
-                self._remove(neighbour, Reason.NEIGH_DEAD)
+            if neighbour.dev is dev and not (skip_perm and neighbour.nud_state & NUD_PERMANENT != 0):
+                self.neigh_remove_one(neighbour, Reason.NEIGH_DEAD)
 
     def _count_exempt(self, neighbour: Neighbour, by: i64) -> None:
-        if neighbour.nud_state & NUD_ADMIN != 0:
+        if neighbour.exempt:
             self.exempt_entries += by
-
-    def _arm_collector(self) -> None:
-        """Linux's period: "cycle through all hash buckets every BASE_REACHABLE_TIME/2 ticks"."""
-        period = max(self.net.sysctl.base_reachable_time_ms * NSEC_PER_MSEC // 2, NSEC_PER_SEC)
-        self.net.timers.mod_timer(self._collector, self.net.now + period)
 
     def _noarp_neighbour(self, dev: NetDevice) -> Neighbour:
         """One for all addresses behind a loopback or NOARP device (Linux keys it by INADDR_ANY)."""
@@ -457,36 +509,48 @@ class NeighbourTable:
         neighbour.lladdr = lladdr
         neighbour.hh = header(lladdr, neighbour.dev.mac, ETH_P_IP)
         neighbour.updated = self.net.now
+        # not heard of for longer than any reachable time; _enter knows better where it is
+        neighbour.confirmed = self.net.now - 2 * neighbour.parms().base_reachable_time_ms * NSEC_PER_MSEC
 
     def _enter(self, neighbour: Neighbour, state: i64) -> None:
         """Take up ``state`` with its timer; INCOMPLETE and PROBE get theirs with the question (_probe_or_give_up)."""
         now = self.net.now
         neighbour.nud_state = state
         neighbour.updated = now
-        neighbour.probes = 0
-        if state == NUD_REACHABLE:
+        if state == NUD_PROBE:
+            neighbour.probes = 0
+        if state & NUD_CONNECTED != 0:
             neighbour.confirmed = now
-            self.net.timers.mod_timer(neighbour, now + self.reachable_time())
+        if state == NUD_REACHABLE:
+            self.net.timers.mod_timer(neighbour, now + self.reachable_time(neighbour.parms()))
         elif state == NUD_DELAY:
-            self.net.timers.mod_timer(neighbour, now + self.net.sysctl.delay_first_probe_time * NSEC_PER_SEC)
+            delay = max(neighbour.parms().delay_first_probe_time, 0)
+            self.net.timers.mod_timer(neighbour, now + delay * NSEC_PER_SEC)
         else:
             self.net.timers.del_timer(neighbour)
+        if state & _UNTOLD == 0:
+            self.net.rtnl_notify(RTM_NEWNEIGH, neighbour)
 
     def _probe_or_give_up(self, neighbour: Neighbour) -> None:
         """Ask once more (neigh_probe), or after the last question without an answer fail."""
-        sysctl = self.net.sysctl
-        limit = sysctl.ucast_solicit if neighbour.nud_state == NUD_PROBE else sysctl.mcast_solicit
+        parms = neighbour.parms()
+        limit = parms.ucast_solicit + parms.app_solicit
+        limit += parms.mcast_resolicit if neighbour.nud_state == NUD_PROBE else parms.mcast_solicit
         if neighbour.probes >= limit:
             self._fail(neighbour)
             return
-        neighbour.probes += 1
-        retrans = max(sysctl.retrans_time_ms * NSEC_PER_MSEC, MIN_RETRANS)
+        retrans = max(parms.retrans_time_ms * NSEC_PER_MSEC, MIN_RETRANS)
         self.net.timers.mod_timer(neighbour, self.net.now + retrans)
         self.solicitor.solicit(neighbour, neighbour.arp_queue[-1] if neighbour.arp_queue else None)
+        neighbour.probes += 1
 
     def _fail(self, neighbour: Neighbour) -> None:
-        """Nobody answered: each packet that waits ends with the ICMP error its reason calls for (neigh_invalidate)."""
+        """Nobody answered."""
         self.neigh_event(neighbour, Event.GAVE_UP)
+        self._invalidate(neighbour)
+
+    def _invalidate(self, neighbour: Neighbour) -> None:
+        """Each packet that waits ends with the ICMP error its reason calls for (neigh_invalidate)."""
         self.net.mib.neigh.res_failed += 1
         for packet in self._take_queue(neighbour):
             self.net.drop(packet, Reason.NEIGH_FAILED)
@@ -494,7 +558,8 @@ class NeighbourTable:
     def _enqueue(self, neighbour: Neighbour, packet: Packet) -> None:
         """Keep ``packet``; the oldest must go while more than unres_qlen_bytes would wait (__neigh_event_send)."""
         size = packet.truesize
-        while neighbour.arp_queue and neighbour.arp_queue_len_bytes + size > self.net.sysctl.unres_qlen_bytes:
+        limit = neighbour.parms().unres_qlen_bytes
+        while neighbour.arp_queue and neighbour.arp_queue_len_bytes + size > limit:
             oldest = neighbour.arp_queue.pop(0)
             neighbour.arp_queue_len_bytes -= oldest.truesize
             self.queued -= 1
@@ -514,3 +579,9 @@ class NeighbourTable:
     def _send_queued(self, neighbour: Neighbour) -> None:
         for packet in self._take_queue(neighbour):
             neighbour.output(packet)
+
+
+def check_state(state: i64) -> None:
+    """EINVAL for anything but one state or none."""
+    if state & ~0xFF != 0 or state & (state - 1) != 0:
+        raise error(errno.EINVAL)
