@@ -182,9 +182,11 @@ def test_the_simulation_runs_as_it_stands(capsys: pytest.CaptureFixture[str]) ->
     assert first == second
 
 
-def test_the_configuration_is_one() -> None:
-    (example,) = blocks("toml")
-    assert parse(example.encode(), "README.md") != Config()
+def test_the_configurations_are_ones() -> None:
+    examples = blocks("toml")
+    assert len(examples) == 2
+    for example in examples:
+        assert parse(example.encode(), "README.md") != Config()
 
 
 def test_the_table_of_options_is_complete() -> None:

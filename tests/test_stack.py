@@ -20,6 +20,7 @@ from ustack.inet.protosw import IPPROTO_ICMP
 from ustack.inet.security import NOBODY_CRED
 from ustack.inet.sockaddr import AF_INET, SockaddrIn
 from ustack.netfilter.hooks import NF_DROP, NF_INET_LOCAL_IN, NF_INET_LOCAL_OUT, NF_QUEUE
+from ustack.routing.flow import Flow
 from ustack.stack import Stack, parse_cidr
 from ustack.timer import NEVER
 from ustack.wire.icmp import ICMP_ECHOREPLY
@@ -509,6 +510,16 @@ def test_a_device_that_is_removed_takes_its_routes_along() -> None:
         assert pair.a.devices.by_name("eth0") is None
         assert code_of(lambda: sock.sendto(b"x", (B, 7))) == errno.ENETUNREACH
         assert pair.a.queued() == 0
+
+
+def test_route_flush_forgets_what_paths_have_told() -> None:
+    """net.ipv4.route.flush: rt_cache_flush and fnhe_genid_bump; another setting flushes the answers alone."""
+    with Pair() as pair:
+        pair.a.routing.update_pmtu(Flow(str_to_addr(B)), 1000)
+        pair.a.sysctl.set("net.ipv4.conf.all.rp_filter", "1")
+        assert pair.a.routing.ip_route_output(Flow(str_to_addr(B))).mtu == 1000
+        pair.a.sysctl.set("net.ipv4.route.flush", "1")
+        assert pair.a.routing.ip_route_output(Flow(str_to_addr(B))).mtu == 1500
 
 
 def test_an_owner_who_is_to_be_told_makes_the_stack_want_a_poll() -> None:

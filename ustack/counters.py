@@ -109,6 +109,7 @@ class TcpExtMib:
     OutOfWindowIcmps: i64 = 0
     LockDroppedIcmps: i64 = 0
     IPReversePathFilter: i64 = 0
+    ArpFilter: i64 = 0
     TW: i64 = 0
     TWRecycled: i64 = 0
     PAWSActive: i64 = 0
@@ -197,7 +198,7 @@ class RtCacheMib:
     in_martian_src: i64 = 0
     out_hit: i64 = 0
     out_slow_tot: i64 = 0
-    gc_dst_overflow: i64 = 0  #: a cache was full and was emptied
+    out_slow_mc: i64 = 0
 
 
 class NetfilterMib:

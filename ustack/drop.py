@@ -24,6 +24,7 @@ class Reason(IntEnum):
     DEV_MALFORMED = auto()  #: shorter than a link-layer header, or longer than the device's MTU allows
     UNHANDLED_PROTO = auto()  #: no packet type registered for the EtherType
     OTHERHOST = auto()
+    INVALID_PROTO = auto()  #: not IPv4 where only that will do
     QDISC_DROP = auto()  #: the device's queue is full
     GSO_SEG = auto()  #: a super-segment that could not be cut
     SKB_CSUM = auto()  #: a checksum that could not be completed
@@ -31,6 +32,7 @@ class Reason(IntEnum):
     # neighbours
     ARP_INVALID = auto()
     ARP_IGNORED = auto()  #: well-formed and none of our business
+    ARP_PVLAN_DISABLE = auto()  #: out where it came in, and proxy_arp_pvlan is off
     NEIGH_CREATEFAIL = auto()
     NEIGH_QUEUEFULL = auto()
     NEIGH_FAILED = auto()

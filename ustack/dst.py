@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from ustack.device.net_device import NetDevice
     from ustack.neighbour.table import Neighbour
     from ustack.packet import PacketHandler
+    from ustack.routing.fib_types import FibInfo
 
 # Route types (include/uapi/linux/rtnetlink.h)
 RTN_UNSPEC: Final = 0
@@ -22,27 +23,76 @@ RTN_BLACKHOLE: Final = 6
 RTN_UNREACHABLE: Final = 7
 RTN_PROHIBIT: Final = 8
 RTN_THROW: Final = 9
+RTN_NAT: Final = 10  #: never was; the number is taken
+RTN_XRESOLVE: Final = 11
+RTN_MAX: Final = 11
+
+#: The header has 16 bits for the length (include/net/ip.h).
+IP_MAX_MTU: Final[i64] = 0xFFFF
+
+
+# What a route's flags say of itself (RTCF_*, include/uapi/linux/in_route.h)
+RTCF_DOREDIRECT: Final = 0x0100_0000
+RTCF_REDIRECTED: Final = 0x0004_0000
+RTCF_BROADCAST: Final = 0x1000_0000
+RTCF_MULTICAST: Final = 0x2000_0000
+RTCF_LOCAL: Final = 0x8000_0000
+
+#: The generation of a Dst that was told to hold no longer (DST_OBSOLETE_KILL): no routing room ever has it.
+DST_OBSOLETE_KILL: Final[i64] = -1
 
 
 class Dst:
-    """Where a packet goes and how: device, next hop, what to do on the way in and out.
+    """Where packets go and how: device, gateway, what to do on the way in and out.
 
-    Addresses are integers in host order, ``mtu`` in bytes. Immutable once made but for ``neigh``; ``genid`` is
-    compared with the routing room's to see whether it still holds (rt_cache_valid).
+    One may be shared by all destinations behind a next hop, so it has no destination of its own: ``rt_nexthop`` tells
+    whom to resolve on the link. ``genid`` is compared with the routing room's to see whether it still holds
+    (rt_cache_valid); a path's MTU may change while it does.
     """
 
-    def __init__(self, rt_type: i64, dev: NetDevice, nexthop: i64, prefsrc: i64, mtu: i64, genid: i64) -> None:
+    def __init__(self, rt_type: i64, dev: NetDevice, genid: i64) -> None:
         self.rt_type: i64 = rt_type
         self.dev: NetDevice = dev
-        self.nexthop: i64 = nexthop  #: address to resolve on the link: the gateway, or the destination itself
-        self.gateway: i64 = 0  #: 0 where the destination is on the link (rt_uses_gateway)
-        self.prefsrc: i64 = prefsrc  #: source address for packets that have none yet
-        self.mtu: i64 = mtu
         self.genid: i64 = genid
+        self.gateway: i64 = 0  #: rt_gw4: whom to resolve on the link; 0: the destination itself
+        self.uses_gateway: bool = False  #: that is another than the destination
+        self.mtu: i64 = dev.mtu if dev.mtu < IP_MAX_MTU else IP_MAX_MTU  #: for our own packets, bytes
+        self.mtu_forward: i64 = self.mtu  #: for what is forwarded, which does not go by what paths say
+        self.mtu_locked: bool = False  #: nothing that comes by ICMP changes it: do not set DF (ip_mtu_locked)
+        self.pmtu: i64 = 0  #: rt_pmtu: what the path says, until ``expires`` (ns); 0: nothing
+        self.expires: i64 = 0
         self.advmss: i64 = 0  #: RTAX_ADVMSS, 0: from the MTU
+        self.hoplimit: i64 = 0  #: RTAX_HOPLIMIT: TTL of packets whose socket has none; 0: the system's
+        self.fi: FibInfo | None = None  #: whose metrics hold
         self.input: PacketHandler | None = None  #: ip_local_deliver or ip_forward; None for our own packets that leave
         self.output: PacketHandler | None = None  #: ip_output, ip_mc_output
-        self.neigh: Neighbour | None = None  #: the entry for ``nexthop``, once looked up; not to be used when dead
-        self.mtu_locked: bool = False  #: the path says an MTU below route_min_pmtu: do not set DF (RTAX_MTU locked)
+        self.neigh: Neighbour | None = None  #: the last next hop's entry; to be used if it is the one asked for
         self.local: bool = False  #: RTCF_LOCAL: what is sent this way is for ourselves, also
-        self.doredirect: bool = False  #: out where it came in, and the source is on that link (RTCF_DOREDIRECT)
+        self.is_input: bool = False  #: rt_is_input_route
+        self.redirected: bool = False  #: RTCF_REDIRECTED: the gateway is one that another has named
+
+    def metric(self, which: i64) -> i64:
+        """dst_metric_raw: the route's RTAX_``which``, 0 if it has none."""
+        fi = self.fi
+        return 0 if fi is None else fi.metric(which)
+
+    def flags(self) -> i64:
+        """rt_flags."""
+        flags: i64 = RTCF_LOCAL if self.local else 0
+        if self.redirected:
+            flags |= RTCF_REDIRECTED
+        if self.rt_type == RTN_BROADCAST:
+            flags |= RTCF_BROADCAST if self.local else 0  # none where one is forwarded
+        elif self.rt_type == RTN_MULTICAST:
+            flags |= RTCF_MULTICAST
+        return flags
+
+
+def rt_nexthop(dst: Dst, daddr: i64) -> i64:
+    """Whom to resolve on the link for a packet to ``daddr``: the gateway, or the destination itself."""
+    return dst.gateway if dst.gateway != 0 else daddr
+
+
+def ip4_dst_hoplimit(dst: Dst, default_ttl: i64) -> i64:
+    """The TTL of packets whose socket has none."""
+    return dst.hoplimit if dst.hoplimit != 0 else default_ttl

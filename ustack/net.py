@@ -46,6 +46,7 @@ RTM_NEWROUTE: Final = 24  #: FibAlias
 RTM_DELROUTE: Final = 25
 RTM_NEWNEIGH: Final = 28  #: Neighbour
 RTM_DELNEIGH: Final = 29
+RTM_GETNEIGH: Final = 30  #: Neighbour: a program that resolves addresses is asked (app_solicit)
 RTM_NEWRULE: Final = 32  #: FibRule
 RTM_DELRULE: Final = 33
 RTM_NEWNETCONF: Final = 80  #: str, the setting's name

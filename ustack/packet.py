@@ -66,7 +66,7 @@ class Packet:
         self.dev: NetDevice | None = dev  #: where it came in; once routed out, where it goes
         self.in_dev: NetDevice | None = dev  #: where it came in, None for our own
         self.dst: Dst | None = None
-        self.sk: Sock | None = None  #: who sends it; charged for it until it has left
+        self.sk: Sock | None = None  #: who sends it, charged for it until it has left; or, found early, who receives it
         self.iph: Ipv4Header | None = None  #: the parsed network header, once ip_rcv or ip_output has looked
         self.opt: IpOptions | None = None  #: the compiled IPv4 options, if the header has any (IPCB(skb)->opt)
         self.protocol: i64 = 0  #: EtherType
@@ -79,7 +79,9 @@ class Packet:
         self.csum_offset: i64 = 0  #: PARTIAL: where the sum goes, from csum_start
         self.gso_size: i64 = 0  #: payload bytes per segment of a super-segment, 0 for an ordinary packet
         self.gso_type: i64 = SKB_GSO_NONE
-        self.redirected: bool = False  #: left where it came in (IPSKB_DOREDIRECT)
+        self.redirected: bool = False  #: leaves where it came in, and its sender is there (IPSKB_DOREDIRECT)
+        self.forwarded: bool = False  #: IPSKB_FORWARDED
+        self.icmp_saddr: i64 = 0  #: who sent the ICMP error that is being looked into
         self.accounted: bool = False  #: received from a device and not yet delivered, forwarded or dropped
 
     @property

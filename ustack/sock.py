@@ -165,6 +165,8 @@ class Sock:
         self.recv_pktinfo: bool = False
         # caches
         self.dst_cache: Dst | None = None
+        self.rx_dst: Dst | None = None  #: sk_rx_dst: the way in of the last packet, found early for the next ...
+        self.rx_dst_ifindex: i64 = 0  #: ... if it comes from the same device
         self.inet_id: i64 = net.entropy.u32() & 0xFFFF
 
     # -- struct proto: what a protocol implements. Sockets start unbound and unconnected.

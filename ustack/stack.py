@@ -21,6 +21,7 @@ from ustack.device.cable import Pollable
 from ustack.device.core import Devices
 from ustack.device.loopback import Loopback
 from ustack.device.net_device import IFF_LOOPBACK, IFF_NOARP, IFF_UP, Address, NetDevice
+from ustack.in_device import RouteCache
 from ustack.inet.af_inet import InetDgramOps, InetFamily, InetPingOps, InetSockrawOps, InetStreamOps
 from ustack.inet.family import SOCK_DGRAM, SOCK_RAW, SOCK_STREAM, Families
 from ustack.inet.ip_sockglue import IpSockOptions
@@ -43,15 +44,20 @@ from ustack.ipv4.input import Ipv4Input, LocalDeliver
 from ustack.ipv4.output import Ipv4Output
 from ustack.ipv4.protocol import Protocols
 from ustack.neighbour.arp import Arp
-from ustack.neighbour.table import AddressOracle, NeighbourTable
+from ustack.neighbour.states import NUD_VALID
+from ustack.neighbour.table import AddressOracle, ArpRoute, NeighbourTable
 from ustack.net import Net
 from ustack.netfilter.hooks import Hooks
 from ustack.ping.ping import Ping
 from ustack.raw.raw import Raw
 from ustack.routing.devinet import AddressWatcher
-from ustack.routing.flow import RT_SCOPE_LINK
+from ustack.routing.fib_types import Reachability
+from ustack.routing.flow import RT_SCOPE_LINK, Flow
+from ustack.routing.metrics import TcpCaNames
+from ustack.routing.redirect import GatewayProbe
 from ustack.routing.route import Routing
 from ustack.sock import Sock, error
+from ustack.sysctl_table import SysctlTable
 from ustack.tcp.protocol import Tcp
 from ustack.udp.udp import Udp
 from ustack.wire.ethernet import ETH_P_ARP, ETH_P_IP
@@ -74,9 +80,14 @@ class Stack(Pollable):
         self.closed: bool = False
         self.devices = Devices(self.net)
         self.hooks = Hooks(self.net)
-        self.routing = Routing(self.net, self.devices)
+        reachability = _Reachability()
+        self.routing = Routing(self.net, self.devices, reachability)
         self.neighbours = NeighbourTable(self.net, self.devices, _Oracle(self.routing))
+        reachability.neighbours = self.neighbours
+        self.routing.redirects.probe = _GatewayProbe(self.neighbours)
         self.arp = Arp(self.net, self.devices, self.neighbours)
+        self.sysctl = SysctlTable(self.net, self.devices)
+        self.net.conf.route_cache = _RouteCache(self.routing)
         self._init_ipv4()
         self._init_transports()
         self.security = Security()
@@ -85,7 +96,6 @@ class Stack(Pollable):
         self._init_sockets()
         self.loopback = Loopback(self.devices)
         self.add_device(self.loopback)
-        self.routing.add_address(self.loopback, Address(str_to_addr("127.0.0.1"), 8))
 
     # -- wiring
 
@@ -94,12 +104,13 @@ class Stack(Pollable):
         net, routing, hooks = self.net, self.routing, self.hooks
         self.protocols = Protocols(net)
         self.defrag = Defrag(net)
-        self.ip_input = Ipv4Input(net, routing, hooks)
+        self.ip_input = Ipv4Input(net, routing, hooks, self.protocols)
         self.ip_output = Ipv4Output(net, routing, hooks, self.neighbours)
-        routing.local_deliver = LocalDeliver(net, hooks, self.protocols, self.defrag)
-        routing.forward = IpForward(net, routing, hooks)
-        routing.output = self.ip_output
-        routing.mc_output = self.ip_output.mc_output
+        rtable = routing.rtable
+        rtable.local_deliver = LocalDeliver(net, hooks, self.protocols, self.defrag)
+        rtable.forward = IpForward(net, routing, hooks)
+        rtable.output = self.ip_output
+        rtable.mc_output = self.ip_output.mc_output
         routing.inet.watchers.append(_Announcer(self.arp))
         self.devices.dev_add_pack(ETH_P_ARP, self.arp)
         self.devices.dev_add_pack(ETH_P_IP, self.ip_input)
@@ -111,6 +122,7 @@ class Stack(Pollable):
         self.icmp = Icmp(net, routing, output, self.protocols)
         self.udp = Udp(ip)
         self.tcp = Tcp(net, output, routing, self.neighbours, self.devices)
+        routing.fib.semantics.tcp_ca = _TcpCaNames(self.tcp)
         self.ping = Ping(ip, self.icmp.errors)
         self.icmp.ping = self.ping
         self.raw = Raw(ip, self.icmp.errors)
@@ -179,19 +191,14 @@ class Stack(Pollable):
 
     def remove_device(self, dev: NetDevice) -> None:
         """Take ``dev`` down and forget it with its addresses and routes. ValueError if it is not ours."""
-        self.set_down(dev)
-        self.routing.forget_device(dev)
         self.devices.unregister_netdevice(dev)
 
     def set_up(self, dev: NetDevice) -> None:
         self.devices.dev_open(dev)
-        self.routing.rt_cache_flush()
 
     def set_down(self, dev: NetDevice) -> None:
         """Down: what waits for its neighbours or in its queue is lost (NETDEV_DOWN)."""
         self.devices.dev_close(dev)
-        self.neighbours.neigh_ifdown(dev)
-        self.routing.rt_cache_flush()
 
     def device(self, name: str) -> NetDevice:
         """The device called ``name``. OSError ENODEV if there is none."""
@@ -227,9 +234,7 @@ class Stack(Pollable):
 
     def queued(self) -> int:
         """Received packets that wait inside: for a neighbour, for their other fragments, for a verdict."""
-        waiting: list[Packet] = self.hooks.waiting()
-        for neighbour in self.neighbours.entries():
-            waiting.extend(neighbour.arp_queue)
+        waiting: list[Packet] = self.hooks.waiting() + self.neighbours.waiting()
         return len(self.defrag) + sum([1 for packet in waiting if packet.accounted])
 
     def unaccounted(self) -> int:
@@ -273,19 +278,87 @@ class _Oracle(AddressOracle):
     def select_source(self, dev: NetDevice, dst: i64) -> i64:
         return self.routing.inet_select_addr(dev, dst, RT_SCOPE_LINK)
 
+    def inet_confirm_addr(self, dev: NetDevice | None, dst: i64, local: i64, scope: i64) -> i64:
+        return self.routing.inet.inet_confirm_addr(dev, dst, local, scope)
+
+    def route_input(self, packet: Packet, dev: NetDevice, saddr: i64, daddr: i64) -> ArpRoute | None:
+        if self.routing.input_route.ip_route_input_noref(packet, daddr, saddr, 0, dev) is not None:
+            return None
+        dst = packet.dst
+        packet.dst = None
+        return None if dst is None else ArpRoute(dst.rt_type, dst.dev)
+
+    def route_output(self, daddr: i64, saddr: i64) -> NetDevice | None:
+        try:
+            return self.routing.ip_route_output(Flow(daddr, saddr)).dev
+        except OSError:
+            return None
+
+
+class _Reachability(Reachability):
+    """How a gateway's neighbour entry stands, for the choice among default routes."""
+
+    def __init__(self) -> None:
+        self.neighbours: NeighbourTable | None = None  #: there is none before there is routing
+
+    def nud_state(self, addr: i64, dev: NetDevice) -> i64:
+        return 0 if self.neighbours is None else self.neighbours.nud_state(addr, dev)
+
+
+class _GatewayProbe(GatewayProbe):
+    """Whether a gateway that a redirect names is there."""
+
+    def __init__(self, neighbours: NeighbourTable) -> None:
+        self.neighbours: NeighbourTable = neighbours
+
+    def resolved(self, addr: i64, dev: NetDevice) -> bool:
+        neighbour = self.neighbours.ip_neigh_gw4(dev, addr)
+        if neighbour is None:
+            return False
+        if neighbour.nud_state & NUD_VALID != 0:
+            return True
+        self.neighbours.neigh_event_send(neighbour, None)
+        return False
+
+
+class _TcpCaNames(TcpCaNames):
+    """The congestion control algorithms that a route may name: Linux's own, had or not, and all we have."""
+
+    def __init__(self, tcp: Tcp) -> None:
+        self.tcp: Tcp = tcp
+
+    def known(self, name: str) -> bool:
+        return super().known(name) or name in self.tcp.tables.congestion.algorithms
+
+
+class _RouteCache(RouteCache):
+    """Settings that change what routes say."""
+
+    def __init__(self, routing: Routing) -> None:
+        self.routing: Routing = routing
+
+    def rt_cache_flush(self) -> None:
+        self.routing.rt_cache_flush()
+
+    def flush(self) -> None:
+        self.routing.flush()
+
 
 class _Announcer(AddressWatcher):
-    """A new address is told to the link (inetdev_send_gratuitous_arp)."""
+    """A new address is told to the link (inetdev_send_gratuitous_arp); a device without one needs no neighbours."""
 
     def __init__(self, arp: Arp) -> None:
         self.arp: Arp = arp
 
     def address_added(self, dev: NetDevice, addr: i64) -> None:
+        dev.in_dev.setall()
         if dev.flags & IFF_UP and dev.flags & (IFF_LOOPBACK | IFF_NOARP) == 0:
             self.arp.announce(dev, addr)
 
     def address_removed(self, dev: NetDevice, addr: i64) -> None:
-        """Nothing to say: others find out by asking."""
+        """Others find out by asking. After the last one IPv4 is off (fib_disable_ip)."""
+        if not dev.addresses:
+            self.arp.table.neigh_ifdown(dev)
 
 
 class _TcpProto(Proto):

@@ -139,7 +139,7 @@ def test_the_mtu_of_the_path_while_there_is_one(world: World) -> None:
     with pytest.raises(OSError) as caught:
         got(sock, IP_MTU)
     assert caught.value.errno == errno.ENOTCONN
-    sock.sk.dst_cache = Dst(RTN_UNICAST, NetDevice("eth0", 2), 1, 1, 1400, 1)
+    sock.sk.dst_cache = Dst(RTN_UNICAST, NetDevice("eth0", 2, 1400), 1)
     assert got(sock, IP_MTU) == 1400
     assert refused(sock, IP_MTU, 1) == errno.ENOPROTOOPT
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from librt.strings import BytesWriter
 
-from tests.routing.links import FakeDevice, Links, address, moved
+from tests.routing.links import FakeDevice, Links, moved
 from ustack.device.loopback import Loopback
 from ustack.ipv4.defrag import Defrag
 from ustack.ipv4.forward import IpForward
@@ -91,16 +91,15 @@ class Host(Links):
         self.protocols = Protocols(self.net)
         self.defrag = Defrag(self.net)
         self.ip_output = Ipv4Output(self.net, self.routing, self.hooks, self.neighbours)
-        self.ip_input = Ipv4Input(self.net, self.routing, self.hooks)
+        self.ip_input = Ipv4Input(self.net, self.routing, self.hooks, self.protocols)
         self.ip_deliver = LocalDeliver(self.net, self.hooks, self.protocols, self.defrag)
         self.ip_forward = IpForward(self.net, self.routing, self.hooks)
-        self.routing.local_deliver, self.routing.forward = self.ip_deliver, self.ip_forward
-        self.routing.output, self.routing.mc_output = self.ip_output, self.ip_output.mc_output
+        self.routing.rtable.local_deliver, self.routing.rtable.forward = self.ip_deliver, self.ip_forward
+        self.routing.rtable.output, self.routing.rtable.mc_output = self.ip_output, self.ip_output.mc_output
         self.devices.dev_add_pack(ETH_P_IP, self.ip_input)
         self.real_lo = Loopback(self.devices)
         self.devices.register_netdevice(self.real_lo)
         self.devices.dev_open(self.real_lo)
-        self.routing.add_address(self.real_lo, address("127.0.0.1/8"))
         self.udp = Transport(self)
         self.protocols.inet_add_protocol(IPPROTO_UDP, self.udp)
         self.icmp = Errors()

@@ -122,14 +122,15 @@ class Station:
         self.protocols.raw = self.raw
         self.protocols.inet_add_protocol(IPPROTO_ICMP, self.icmp)
         self.protocols.inet_add_protocol(IPPROTO_UDP, self.udp)
-        self.routing.local_deliver = LocalDeliver(net, self.hooks, self.protocols, self.defrag)
-        self.routing.forward = IpForward(net, self.routing, self.hooks)
-        self.routing.output = self.output
-        self.routing.mc_output = self.output.mc_output
-        self.devices.dev_add_pack(ETH_P_IP, Ipv4Input(net, self.routing, self.hooks))
+        self.routing.rtable.local_deliver = LocalDeliver(net, self.hooks, self.protocols, self.defrag)
+        self.routing.rtable.forward = IpForward(net, self.routing, self.hooks)
+        self.routing.rtable.output = self.output
+        self.routing.rtable.mc_output = self.output.mc_output
+        self.devices.dev_add_pack(ETH_P_IP, Ipv4Input(net, self.routing, self.hooks, self.protocols))
         self.lo = Loopback(self.devices)
         self.eth0 = Wire("eth0")
-        self.add(self.lo, LOCALHOST, 8)
+        self.devices.register_netdevice(self.lo)
+        self.devices.dev_open(self.lo)
         self.add(self.eth0, OURS, 24)
         if offload:
             self.eth0.features = self.lo.features

@@ -69,7 +69,7 @@ class Bench:
         packet = Packet(out.getvalue(), self.dev)
         packet.network_header = packet.data = 14
         packet.iph = ipv4.parse(packet.buf, 14, packet.end)
-        packet.dst = Dst(rt_type, self.dev, DST, 0, 1500, 0)
+        packet.dst = Dst(rt_type, self.dev, 0)
         packet.transport_header = 34 + len(options)
         return packet
 

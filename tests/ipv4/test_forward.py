@@ -5,14 +5,16 @@ from __future__ import annotations
 import pytest
 
 from tests.ipv4.host import Host, datagram, head
-from tests.routing.links import BROADCAST, FAR, OURS, PEER, PEER_1, a
+from tests.routing.links import BROADCAST, FAR, OURS, PEER, PEER_1, a, address
 from ustack.device.net_device import NETIF_F_HW_CSUM, NETIF_F_SG, NETIF_F_TSO
 from ustack.drop import Reason
 from ustack.dst import RTN_BLACKHOLE, RTN_PROHIBIT, RTN_UNREACHABLE
 from ustack.ipv4 import forward as forward_module
 from ustack.netfilter.hooks import NF_ACCEPT, NF_DROP, NF_INET_FORWARD, NF_INET_POST_ROUTING, HookState
-from ustack.packet import CHECKSUM_PARTIAL, Packet
+from ustack.packet import CHECKSUM_PARTIAL, CHECKSUM_UNNECESSARY, SKB_GSO_TCPV4, Packet
+from ustack.routing.flow import Flow
 from ustack.timer import NSEC_PER_MSEC
+from ustack.wire.checksum import csum_partial, csum_tcpudp_nofold, fold
 from ustack.wire.ethernet import ETH_P_IP, header
 from ustack.wire.ipv4 import IP_DF, IPPROTO_TCP
 
@@ -137,6 +139,105 @@ def test_a_super_segment_that_may_be_cut_is_cut_and_accounted_for() -> None:
     assert host.balanced() and host.net.mib.path.forwarded == 1 and host.drops.reasons == []
 
 
+@pytest.mark.parametrize("tso", [True, False])
+@pytest.mark.parametrize("length", [3000, 60_000])
+def test_a_super_segment_whose_sums_are_verified_passes_uncut(length: int, tso: bool) -> None:
+    """tcp4_gro_complete: what a device has verified (virtio's DATA_VALID) gets the pseudo-header's sum, and the next
+    device cuts it, or we do if it cannot; the receiver finds every checksum right."""
+    host = router()
+    if tso:
+        host.eth1.features |= NETIF_F_TSO | NETIF_F_HW_CSUM | NETIF_F_SG
+    payload = bytes(i * 7 & 0xFF for i in range(length))
+    tcp = bytes((0, 80, 4, 0)) + bytes(8) + b"\x50\x10" + b"\x12\x34" + b"\xbe\xef" + bytes(2)
+    packet = datagram(PEER, FAR, tcp + payload, protocol=IPPROTO_TCP, frag_off=IP_DF)
+    frame = Packet(header(host.eth0.mac, 1, ETH_P_IP) + packet, host.eth0)
+    frame.gso_size, frame.gso_type, frame.ip_summed = 1400, SKB_GSO_TCPV4, CHECKSUM_UNNECESSARY
+    host.devices.netif_receive_skb(frame)
+    states = [(out.gso_size, out.ip_summed) for out in host.eth1.packets]
+    sent = host.eth1.take()
+    if tso:
+        assert states == [(1400, CHECKSUM_PARTIAL)] and sent[0][40:] == payload
+        check = int(fold(csum_tcpudp_nofold(PEER, FAR, 20 + length, IPPROTO_TCP)))
+        assert sent[0][36:38] == check.to_bytes(2, "big")
+    else:
+        assert len(sent) == -(-length // 1400) and b"".join(piece[40:] for piece in sent) == payload
+        for piece in sent:
+            pseudo = csum_tcpudp_nofold(PEER, FAR, len(piece) - 20, IPPROTO_TCP)
+            assert csum_partial(piece, 20, len(piece), pseudo) == 0xFFFF
+    assert host.balanced() and host.icmp.sent == [] and host.net.mib.path.forwarded == 1
+
+
+def test_what_is_no_tcp_is_no_super_segment_of_it() -> None:
+    """Metadata that lies is dropped when it has to be cut, and nothing is written into the packet before."""
+    host = router()
+    frame = Packet(header(host.eth0.mac, 1, ETH_P_IP) + datagram(PEER, FAR, bytes(3000)), host.eth0)
+    frame.gso_size, frame.gso_type, frame.ip_summed = 1400, SKB_GSO_TCPV4, CHECKSUM_UNNECESSARY
+    host.devices.netif_receive_skb(frame)
+    assert host.drops.reasons == [Reason.GSO_SEG] and host.balanced()
+
+
+@pytest.mark.parametrize(
+    ("eth0", "eth1", "daddr", "dev"),
+    [(1, 0, FAR, "eth0"), (1, 1, FAR, "eth0"), (0, 1, FAR, ""), (1, 0, PEER, ""), (0, 1, PEER, "eth1")],
+)
+def test_each_device_has_its_own_switch(eth0: int, eth1: int, daddr: int, dev: str) -> None:
+    """IN_DEV_FORWARD of the device it came in by; RFC 1812 2.2.8.2 calls the whole an embedded router."""
+    host = router()
+    host.net.conf.inet_forward_change(0)
+    host.eth0.in_dev.cnf.forwarding, host.eth1.in_dev.cnf.forwarding = eth0, eth1
+    if daddr == FAR:
+        host.rx(datagram(PEER, FAR))
+    else:
+        host.rx(datagram(PEER_1, PEER), host.eth1)
+    forwarded = dev != ""
+    assert len(host.eth1.take()) + len(host.eth0.take()) == forwarded
+    assert host.drops.reasons == ([] if forwarded else [Reason.IP_FORWARDING_OFF])
+
+
+@pytest.mark.parametrize(("use_pmtu", "mtu"), [(0, 1500), (1, 1000)])
+@pytest.mark.parametrize("df", [True, False])
+def test_a_routers_packets_fit_its_links(use_pmtu: int, mtu: int, df: bool) -> None:
+    """ip_forward_use_pmtu, read for every packet: what ICMP has told counts for forwarding only if it is on."""
+    host = router()
+    host.routing.update_pmtu(Flow(FAR), 1000)
+    host.net.sysctl.ip_forward_use_pmtu = use_pmtu
+    host.rx(datagram(PEER, FAR, bytes(1400), frag_off=IP_DF if df else 0))
+    sent = host.eth1.take()
+    if mtu == 1500:
+        assert [len(piece) for piece in sent] == [1420] and host.icmp.sent == []
+    elif df:
+        assert sent == [] and host.icmp.sent == [(3, 4, 1000)]
+    else:
+        assert len(sent) == 2 and all(len(piece) <= 1000 for piece in sent)
+
+
+def test_a_route_may_lower_the_mtu_for_what_is_forwarded() -> None:
+    """ "'forwarding = true' case should always honour route mtu"."""
+    host = router()
+    host.routing.add_route(a("10.0.0.0"), 8, PEER_1, mtu=1200)
+    host.rx(datagram(PEER, a("10.0.0.1"), bytes(1300), frag_off=IP_DF))
+    assert host.icmp.sent == [(3, 4, 1200)] and host.eth1.take() == []
+
+
+def test_many_packets_leave_one_answer_behind() -> None:
+    """What is forwarded is kept by next hops alone: nothing grows with sources and destinations (attack 23)."""
+    host = router()
+    for number in range(300):
+        host.rx(datagram(a("192.0.2.10") + number % 90, a("203.0.113.1") + number % 200))
+    assert len({id(packet.dst) for packet in host.eth1.packets}) == 1 and len(host.eth1.take()) == 300
+    assert host.net.mib.rt_cache.in_hit == 299
+
+
+@pytest.mark.parametrize("bc_forwarding", [0, 1])
+def test_directed_broadcasts_go_on_if_asked_to(bc_forwarding: int) -> None:
+    """RFC 2644; forwarded, it is a broadcast on the last link."""
+    host = router()
+    host.net.conf.all.bc_forwarding = host.eth0.in_dev.cnf.bc_forwarding = bc_forwarding
+    host.rx(datagram(PEER, a("198.51.100.255")))
+    assert len(host.eth1.take()) == bc_forwarding and len(host.udp.got) == 1 - bc_forwarding
+    assert host.balanced() and host.drops.reasons == []
+
+
 def test_two_routers_that_point_at_each_other() -> None:
     """RFC 1812 5.3.1: the TTL ends a routing loop (attack 24)."""
     one, two = router(), router()
@@ -196,15 +297,44 @@ def test_out_where_it_came_in_is_told_to_the_sender() -> None:
 
 
 @pytest.mark.parametrize(
-    ("saddr", "daddr", "send_redirects"),
-    [(PEER, FAR, 1), (FAR, NEIGHBOUR, 1), (PEER, NEIGHBOUR, 0)],
+    ("saddr", "daddr", "everywhere", "here", "told"),
+    [
+        (PEER, FAR, 1, 1, False),  # another way out
+        (FAR, NEIGHBOUR, 1, 1, False),  # a sender that is not on the link
+        (PEER, NEIGHBOUR, 0, 0, False),
+        (PEER, NEIGHBOUR, 0, 1, True),  # either switch is enough
+        (PEER, NEIGHBOUR, 1, 0, True),
+    ],
 )
-def test_no_redirect(saddr: int, daddr: int, send_redirects: int) -> None:
-    """Another way out; a sender that is not on the link; send_redirects off."""
+def test_who_is_told(saddr: int, daddr: int, everywhere: int, here: int, told: bool) -> None:
+    """send_redirects of ``all`` or of the device: IN_DEV_TX_REDIRECTS."""
     host = router()
-    host.net.conf.all.send_redirects = host.eth0.in_dev.cnf.send_redirects = send_redirects
+    host.net.conf.all.send_redirects, host.eth0.in_dev.cnf.send_redirects = everywhere, here
     host.rx(datagram(saddr, daddr))
-    assert host.icmp.sent == [] and host.drops.reasons == []
+    assert host.icmp.sent == ([REDIRECT] if told else []) and host.drops.reasons == []
+
+
+def test_the_gateway_is_told_of_where_there_is_one() -> None:
+    """rt_nexthop."""
+    host = router()
+    host.route("10.0.0.0/8", "192.0.2.88")
+    host.rx(datagram(PEER, a("10.0.0.1")))
+    assert host.icmp.sent == [(5, 1, a("192.0.2.88"))]
+
+
+@pytest.mark.parametrize(
+    ("shared_media", "gateway", "told"),
+    [(1, "192.0.2.88", True), (0, "192.0.2.88", True), (0, "10.5.0.1", False), (1, "10.5.0.1", True)],
+)
+def test_without_shared_media_only_within_a_subnet(shared_media: int, gateway: str, told: bool) -> None:
+    """inet_addr_onlink: sender and gateway in one subnet, or who knows whether they can reach each other."""
+    host = router()
+    host.routing.add_address(host.eth0, address("10.5.0.2/24"))
+    host.net.conf.all.shared_media = host.eth0.in_dev.cnf.shared_media = shared_media
+    host.route("10.0.0.0/16", gateway)
+    host.start()
+    host.rx(datagram(PEER, a("10.0.0.1")))
+    assert host.icmp.sent == ([(5, 1, a(gateway))] if told else []) and host.drops.reasons == []
 
 
 def test_redirects_become_rare_stop_and_start_again() -> None:

@@ -537,7 +537,6 @@ def test_a_quote_that_is_no_ip_header_is_an_error(first: int) -> None:
     ("kind", "code", "frag_off"),
     [
         (ICMP_SOURCE_QUENCH, 0, 0),  # RFC 6633
-        (ICMP_REDIRECT, 1, 0),  # not believed
         (ICMP_DEST_UNREACH, 16, 0),  # NR_ICMP_UNREACH is 15
         (ICMP_TIME_EXCEEDED, 1, 0),  # reassembly time: not an error of the path
         (ICMP_DEST_UNREACH, 1, 5),  # bytes of a later fragment are no ports
@@ -548,8 +547,23 @@ def test_errors_that_must_not_be_heard(kind: int, code: int, frag_off: int) -> N
     station.receive(icmp.emit(kind, code, 0, quote(frag_off=frag_off)), IPPROTO_ICMP)
     assert listener.heard == [] and raw.heard == [] and station.take() == []
     assert station.net.drops == {Reason.ICMP_IGNORED: 1}
-    counter = {3: "InDestUnreachs", 4: "InSrcQuenchs", 5: "InRedirects", 11: "InTimeExcds"}[kind]
+    counter = {3: "InDestUnreachs", 4: "InSrcQuenchs", 11: "InTimeExcds"}[kind]
     assert station.moved() == ARRIVED | {f"Icmp.{counter}": 1}
+
+
+def test_a_redirect_goes_to_who_sent_what_it_quotes() -> None:
+    """icmp_redirect: the transport is told with the gateway; it asks the routing room to believe it, or does not."""
+    station, listener, raw = listening()
+    station.receive(icmp.emit(ICMP_REDIRECT, 1, FAR, quote()), IPPROTO_ICMP)
+    assert [heard[:3] for heard in listener.heard] == [(5, 1, FAR)] and station.take() == []
+    assert len(raw.heard) == 1 and station.net.drops == {}
+    assert station.moved() == ARRIVED | {"Icmp.InRedirects": 1}
+
+
+def test_a_redirect_that_quotes_too_little_is_an_error() -> None:
+    station, listener, _ = listening()
+    station.receive(icmp.emit(ICMP_REDIRECT, 1, FAR, quote()[:27]), IPPROTO_ICMP)
+    assert listener.heard == [] and station.net.drops == {Reason.ICMP_MALFORMED: 1}
 
 
 @pytest.mark.parametrize(("mode", "heard"), [(0, [1400]), (1, [0]), (2, []), (3, [1400])])

@@ -59,6 +59,13 @@ def to(host: Host, daddr: int, oif: int = 0) -> Dst:
     return host.routing.ip_route_output(Flow(daddr, oif=oif))
 
 
+def source(host: Host, daddr: int) -> int:
+    """What the route prefers as source."""
+    flow = Flow(daddr)
+    host.routing.ip_route_output(flow)
+    return int(flow.saddr)
+
+
 # -- ip_queue_xmit
 
 
@@ -225,7 +232,7 @@ def test_a_packet_of_nobody(protocol: int, df: bool, frag_off: int, fixed_ident:
 def test_a_locked_path_mtu_forbids_df() -> None:
     """ip_dont_fragment: the path says less than any datagram may be cut to, so routers must be free to cut."""
     host = Host()
-    host.routing.update_pmtu(PEER, 68)
+    host.routing.update_pmtu(Flow(PEER), 68)
     dst = to(host, PEER)
     host.ip_output.ip_build_and_send_pkt(Packet(b"reply"), dst, OURS, PEER, IPPROTO_TCP, 0, 64, True)
     assert (dst.mtu, head(host.eth0.take()[0]).frag_off) == (552, 0)
@@ -245,7 +252,7 @@ def test_a_large_reply_is_fragmented() -> None:
 
 def send(host: Host, sk: Sock, length: int, daddr: int = PEER, ttl: int = 0) -> list[bytes]:
     dst = to(host, daddr)
-    assert host.ip_output.ip_send_datagram(sk, dst, dst.prefsrc, daddr, IPPROTO_UDP, bytes(length), 0, ttl) == 0
+    assert host.ip_output.ip_send_datagram(sk, dst, source(host, daddr), daddr, IPPROTO_UDP, bytes(length), 0, ttl) == 0
     return host.eth0.take()
 
 
@@ -286,7 +293,7 @@ def test_larger_than_the_mtu(pmtudisc: int, length: int, frames: int, df: bool) 
 def test_the_path_mtu_counts_unless_the_socket_probes() -> None:
     """ip_sk_use_pmtu: IP_PMTUDISC_PROBE goes by the device's MTU."""
     host = Host()
-    host.routing.update_pmtu(PEER, 1400)
+    host.routing.update_pmtu(Flow(PEER), 1400)
     sk = host.sock()
     assert len(send(host, sk, 1381)) == 2
     sk.pmtudisc = IP_PMTUDISC_DO
@@ -348,7 +355,7 @@ def test_to_ourselves_by_the_loopback_device(daddr: int) -> None:
     host = Host()
     dst = to(host, daddr)
     host.start()
-    host.ip_output.ip_send_datagram(host.sock(), dst, dst.prefsrc, daddr, IPPROTO_UDP, b"12345678muffin", 0, 0)
+    host.ip_output.ip_send_datagram(host.sock(), dst, source(host, daddr), daddr, IPPROTO_UDP, b"12345678muffin", 0, 0)
     assert host.udp.got == []
     host.poll()
     assert host.udp.payloads == [b"12345678muffin"] and host.balanced()
@@ -523,9 +530,9 @@ def test_options_count_against_the_mtu() -> None:
 def test_what_is_sent_can_be_received() -> None:
     """The two ways meet: what one host sends another takes."""
     sender, receiver = Host(), Host()
+    sender.routing.del_address(sender.eth0, OURS, 24)
     sender.routing.add_address(sender.eth0, address("192.0.2.1/24"))
     sk = sender.sock(OURS, PEER)
-    sender.routing.del_address(sender.eth0, OURS, 24)
     dst = to(sender, OURS)
     for length in (0, 1, 7, 1479, 1480, 1481, 9000):
         payload = bytes(i & 0xFF for i in range(length))

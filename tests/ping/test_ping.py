@@ -95,7 +95,7 @@ def test_errno(data: bytes, flags: int, addr: int, port: int, options: dict[str,
 
 def test_the_group_range_may_exclude_everybody() -> None:
     station = Station()
-    station.net.sysctl.ping_group_range_open = 0
+    station.net.sysctl.ping_group_range_min, station.net.sysctl.ping_group_range_max = 1, 0
     with pytest.raises(PermissionError):
         station.ping.new_sock()
 

@@ -8,6 +8,7 @@ from ustack.net import Net
 from ustack.packet import Packet, PacketHandler
 from ustack.routing.route import Routing
 from ustack.wire import ipv4
+from ustack.wire.ethernet import ETH_P_IP
 from ustack.wire.ipv4 import Ipv4Header, str_to_addr
 
 SEED = bytes(range(16))
@@ -70,11 +71,11 @@ class Links:
         self.routing = Routing(self.net, self.devices)
         self.local, self.forward = Sink("local"), Sink("forward")
         self.output, self.mc_output = Sink("output"), Sink("mc_output")
-        self.routing.local_deliver, self.routing.forward = self.local, self.forward
-        self.routing.output, self.routing.mc_output = self.output, self.mc_output
+        self.routing.rtable.local_deliver, self.routing.rtable.forward = self.local, self.forward
+        self.routing.rtable.output, self.routing.rtable.mc_output = self.output, self.mc_output
         self.lo = FakeDevice("lo", 0, 65_536, IFF_LOOPBACK)
         if loopback:
-            self.add(self.lo, "127.0.0.1/8")
+            self.add(self.lo)
         self.eth0 = self.add(FakeDevice("eth0", 0x02_00_00_00_00_02), "192.0.2.2/24")
         self.eth1 = self.add(FakeDevice("eth1", 0x02_00_00_00_01_02), "198.51.100.2/24")
 
@@ -101,6 +102,7 @@ def address(cidr: str) -> Address:
 def received(dev: NetDevice, saddr: int, daddr: int, protocol: int = 17) -> Packet:
     """A packet as ip_rcv hands it to the route lookup."""
     packet = Packet(b"", dev)
+    packet.protocol = ETH_P_IP
     packet.iph = Ipv4Header(0, 20, 0, 20, 0, 0, 64, protocol, 0, saddr, daddr)
     return packet
 

@@ -1,4 +1,4 @@
-"""ip_route_output_key_hash_rcu, __mkroute_output and the cache in front of them."""
+"""ip_route_output_key_hash_rcu, __mkroute_output, and what next hops keep of their answers."""
 
 from __future__ import annotations
 
@@ -31,9 +31,13 @@ from ustack.dst import (
     RTN_PROHIBIT,
     RTN_UNICAST,
     RTN_UNREACHABLE,
+    Dst,
+    ip4_dst_hoplimit,
+    rt_nexthop,
 )
-from ustack.routing import route as route_module
+from ustack.routing.fib_types import FibConfig
 from ustack.routing.flow import RT_SCOPE_LINK, Flow
+from ustack.routing.uapi import NLM_F_CREATE, RTAX_ADVMSS, RTAX_HOPLIMIT, RTAX_INITCWND, RTAX_LOCK, RTAX_MTU
 from ustack.wire.ipv4 import IPPROTO_IGMP
 
 DIRECTED = a("192.0.2.255")
@@ -91,35 +95,92 @@ def test_the_way_out(
     goes_in: str,
     out: str,
 ) -> None:
-    """The same answer at first and from the cache; the flow is filled in both times."""
+    """The same answer at first and when it is asked again; the flow is filled in both times."""
     links = Links()
     links.route("0.0.0.0/0", "192.0.2.1")
-    for hits in (0, 1):
+    for _ in range(2):
         flow = Flow(daddr, saddr, named(links, oif))
-        before = links.net.mib.snapshot()
         dst = links.routing.ip_route_output(flow)
-        assert (dst.rt_type, dst.dev.name, shown(dst.nexthop)) == (rt_type, dev, shown(nexthop))
-        assert (shown(flow.saddr), shown(dst.prefsrc)) == (shown(source), shown(source))
+        assert (dst.rt_type, dst.dev.name, shown(rt_nexthop(dst, flow.daddr))) == (rt_type, dev, shown(nexthop))
+        assert shown(flow.saddr) == shown(source)
         assert flow.oif == dst.dev.ifindex and flow.daddr == (daddr or nexthop)
-        assert dst.gateway == (PEER if nexthop != daddr and rt_type == RTN_UNICAST else 0)
+        assert dst.uses_gateway is (nexthop != daddr and rt_type == RTN_UNICAST)
         assert dst.input is (links.local if goes_in else None) and dst.local is bool(goes_in)
         assert dst.output is (links.mc_output if out == "mc_output" else links.output)
         assert dst.mtu == (65_535 if dev == "lo" else 1500) and links.routing.dst_valid(dst)
-        expected = {"RtCache.out_hit": 1} if hits else {"RtCache.out_slow_tot": 1}
-        assert moved(before, links.net) == expected
+        assert not dst.is_input and flow.iif == links.lo.ifindex  # rules may ask for "iif lo"
+
+
+#: (daddr, saddr, oif) -> whether the next hop keeps the answer
+KEPT = [
+    (PEER, 0, "", True),
+    (FAR, 0, "", True),
+    (FAR, OURS_1, "", True),
+    (DIRECTED, 0, "", True),
+    (LOCALHOST, 0, "", True),
+    (OURS, 0, "", False),  # "For local routes that require a particular output interface we do not want to cache"
+    (FAR, 0, "eth1", False),  # there is no route, so no next hop
+    (BROADCAST, 0, "eth1", False),
+    (GROUP, 0, "", False),  # the default route's gateway is not for groups: "do not gateway in this case"
+    (GROUP, 0, "eth1", False),
+    (0, 0, "", False),
+]
+
+
+@pytest.mark.parametrize(("daddr", "saddr", "oif", "kept"), KEPT)
+def test_what_the_next_hop_keeps(daddr: int, saddr: int, oif: str, kept: bool) -> None:
+    """rt_cache_route: the second time it is the very same Dst, and counted as a hit."""
+    links = Links()
+    links.route("0.0.0.0/0", "192.0.2.1")
+    first = links.routing.ip_route_output(Flow(daddr, saddr, named(links, oif)))
+    before = links.net.mib.snapshot()
+    second = links.routing.ip_route_output(Flow(daddr, saddr, named(links, oif)))
+    assert (second is first) is kept
+    counted = {name: by for name, by in moved(before, links.net).items() if name != "RtCache.out_slow_mc"}
+    assert counted == ({"RtCache.out_hit": 1} if kept else {"RtCache.out_slow_tot": 1})
+
+
+def test_everybody_behind_a_next_hop_shares_its_answer() -> None:
+    """No table of destinations: what a scan of the Internet leaves behind is one Dst (attack 23)."""
+    links = Links()
+    links.route("0.0.0.0/0", "192.0.2.1")
+    shared = {id(links.routing.ip_route_output(Flow(a("203.0.0.0") + host))) for host in range(5000)}
+    assert len(shared) == 1
+    neighbours = [links.routing.ip_route_output(Flow(a("192.0.2.10") + host)) for host in range(3)]
+    assert neighbours[0] is neighbours[1] is neighbours[2]
+    assert [rt_nexthop(dst, a("192.0.2.10") + host) for host, dst in enumerate(neighbours)] == [
+        a("192.0.2.10"),
+        a("192.0.2.11"),
+        a("192.0.2.12"),
+    ]
+
+
+def test_who_needs_the_destination_itself_as_next_hop_shares_nothing() -> None:
+    """FLOWI_FLAG_KNOWN_NH (headers that the user has written): rt_gw4 is the address that was asked for."""
+    links = Links()
+    flows = [Flow(PEER), Flow(PEER)]
+    for flow in flows:
+        flow.known_nh = True
+    first, second = [links.routing.ip_route_output(flow) for flow in flows]
+    assert first is not second and first.gateway == PEER and not first.uses_gateway
+    links.route("0.0.0.0/0", "192.0.2.1")
+    behind = Flow(FAR)
+    behind.known_nh = True
+    dst = links.routing.ip_route_output(behind)
+    assert dst is links.routing.ip_route_output(Flow(FAR)) and dst.uses_gateway
 
 
 @pytest.mark.parametrize(
     ("flow", "code"),
     [
-        (Flow(PEER, saddr=ALL_HOSTS), errno.EINVAL),  # RFC 1122 3.2.1.3: never a source: group, broadcast, 0/8
+        (Flow(PEER, saddr=ALL_HOSTS), errno.EINVAL),  # RFC 1122 3.2.1.3: never a source: group, broadcast
         (Flow(PEER, saddr=BROADCAST), errno.EINVAL),
-        (Flow(PEER, saddr=a("0.0.0.7")), errno.EINVAL),
-        (Flow(PEER, saddr=FAR), errno.EINVAL),  # not ours
-        (Flow(GROUP, saddr=FAR), errno.EINVAL),
-        (Flow(BROADCAST, saddr=FAR), errno.EINVAL),
+        (Flow(PEER, saddr=a("0.0.0.7")), errno.ENETUNREACH),  # 0/8 but for 0.0.0.0 is as good as any, and not ours
+        (Flow(PEER, saddr=FAR), errno.ENETUNREACH),
+        (Flow(GROUP, saddr=FAR), errno.ENETUNREACH),
+        (Flow(BROADCAST, saddr=FAR), errno.ENETUNREACH),
         (Flow(PEER, saddr=LOCALHOST), errno.EINVAL),  # RFC 1122 3.2.1.3 (g): 127/8 must not leave
-        (Flow(a("0.0.0.9"), oif=2), errno.EINVAL),
+        (Flow(a("0.0.0.9")), errno.ENETUNREACH),
         (Flow(PEER, oif=77), errno.ENODEV),
         (Flow(FAR), errno.ENETUNREACH),  # no default route here
         (Flow(BROADCAST), errno.ENETUNREACH),
@@ -134,8 +195,7 @@ def test_what_cannot_be_sent(flow: Flow, code: int) -> None:
         before = links.net.mib.snapshot()
         with pytest.raises(OSError) as failure:
             links.routing.ip_route_output(again)
-        assert failure.value.errno == code
-        assert moved(before, links.net) == {"RtCache.out_slow_tot": 1}
+        assert failure.value.errno == code and moved(before, links.net) == {}
 
 
 @pytest.mark.parametrize(
@@ -181,7 +241,8 @@ def test_dontroute_stays_on_the_link() -> None:
 def test_anysrc_may_use_any_source() -> None:
     """FLOWI_FLAG_ANYSRC: transparent and header-including sockets; impossible sources stay impossible."""
     links = Links()
-    assert links.routing.ip_route_output(Flow(PEER, FAR, anysrc=True)).prefsrc == FAR
+    flow = Flow(PEER, FAR, anysrc=True)
+    assert links.routing.ip_route_output(flow).dev is links.eth0 and flow.saddr == FAR
     with pytest.raises(OSError):
         links.routing.ip_route_output(Flow(PEER, ALL_HOSTS, anysrc=True))
     with pytest.raises(OSError):  # and was not remembered for those who may not
@@ -195,13 +256,35 @@ def test_igmp_leaves_by_its_device() -> None:
     assert links.routing.ip_route_output(flow).dev is links.eth1 and flow.saddr == OURS_1
 
 
-def test_a_routes_own_source_and_mtu() -> None:
-    """RTA_PREFSRC and RTAX_MTU."""
+def metric_route(links: Links, metrics: dict[int, int]) -> Dst:
+    cfg = FibConfig(a("203.0.113.0"), 24)
+    cfg.gateway = PEER
+    cfg.prefsrc = OURS_1
+    cfg.metrics = metrics
+    cfg.nlflags = NLM_F_CREATE
+    links.routing.fib.rtm_newroute(cfg)
+    return links.routing.ip_route_output(Flow(FAR))
+
+
+def test_a_routes_own_source_and_metrics() -> None:
+    """RTA_PREFSRC, and RTA_METRICS as far as IP itself goes by them."""
     links = Links()
-    links.routing.add_address(links.eth0, address("192.0.2.9/24"))
-    links.routing.add_route(a("203.0.113.0"), 24, PEER, prefsrc=a("192.0.2.9"), mtu=1280)
-    dst = links.routing.ip_route_output(Flow(FAR))
-    assert (shown(dst.prefsrc), dst.mtu) == ("192.0.2.9", 1280)
+    dst = metric_route(links, {RTAX_MTU: 1280, RTAX_ADVMSS: 1000, RTAX_HOPLIMIT: 9, RTAX_INITCWND: 4})
+    flow = Flow(FAR)
+    assert links.routing.ip_route_output(flow) is dst and flow.saddr == OURS_1
+    assert (dst.mtu, dst.mtu_forward, dst.advmss, dst.hoplimit, dst.mtu_locked) == (1280, 1280, 1000, 9, False)
+    assert dst.metric(RTAX_INITCWND) == 4 and ip4_dst_hoplimit(dst, 64) == 9
+    plain = links.routing.ip_route_output(Flow(PEER))
+    assert (plain.metric(RTAX_INITCWND), ip4_dst_hoplimit(plain, 64)) == (0, 64)
+
+
+def test_a_locked_mtu_is_the_routes_whatever_the_path_says() -> None:
+    """``mtu lock``: ip_mtu_locked."""
+    links = Links()
+    dst = metric_route(links, {RTAX_MTU: 1280, RTAX_LOCK: 1 << RTAX_MTU})
+    assert (dst.mtu, dst.mtu_locked) == (1280, True)
+    links.routing.update_pmtu(Flow(FAR), 1000)
+    assert links.routing.ip_route_output(Flow(FAR)) is dst and dst.mtu == 1280
 
 
 def test_route_localnet_lets_127_out() -> None:
@@ -210,7 +293,7 @@ def test_route_localnet_lets_127_out() -> None:
     assert links.routing.ip_route_output(Flow(PEER, LOCALHOST)).dev is links.eth0
 
 
-# -- the cache
+# -- generations
 
 
 def test_every_change_makes_kept_answers_invalid() -> None:
@@ -239,17 +322,6 @@ def test_a_better_route_is_used_at_once() -> None:
     assert links.routing.ip_route_output(Flow(FAR)).gateway == PEER_1
     links.routing.del_route(a("203.0.113.0"), 24)
     assert links.routing.ip_route_output(Flow(FAR)).gateway == PEER
-
-
-def test_the_cache_is_bounded() -> None:
-    """A scan of many destinations empties it now and then; it counts that and never grows beyond its size."""
-    links = Links()
-    links.route("0.0.0.0/0", "192.0.2.1")
-    before = links.net.mib.snapshot()
-    many = route_module.RT_CACHE_SIZE + 10
-    for host in range(many):
-        links.routing.ip_route_output(Flow(a("203.0.0.0") + host))
-    assert moved(before, links.net) == {"RtCache.out_slow_tot": many, "RtCache.gc_dst_overflow": 1}
 
 
 def test_a_device_with_another_ifindex_is_another_question() -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from mypy_extensions import i64
 
 from ustack.datagram import DatagramSock
-from ustack.dst import RTN_BROADCAST, Dst
+from ustack.dst import RTN_BROADCAST, Dst, rt_nexthop
 from ustack.ipv4.icmp import ICMP_ERR_CONVERT
 from ustack.routing.flow import RT_SCOPE_LINK, RT_SCOPE_UNIVERSE, Flow
 from ustack.sock import (
@@ -37,7 +37,9 @@ if TYPE_CHECKING:
     from ustack.ipv4.output import Ipv4Output
     from ustack.neighbour.table import NeighbourTable
     from ustack.net import Net
+    from ustack.packet import Packet
     from ustack.routing.route import Routing
+    from ustack.wire.ipv4 import Ipv4Header
 
 _CLASS_D_TOP: Final = 0xE  # the four bits that begin a multicast address
 
@@ -105,6 +107,8 @@ class InetDatagramSock(DatagramSock):
         scope = RT_SCOPE_LINK if link_only else RT_SCOPE_UNIVERSE
         anysrc = self.transparent or self.hdrincl
         flow = Flow(first_hop, saddr, oif, self.tos, self.protocol, self.num, dport, self.mark, 0, scope, anysrc)
+        flow.uid = self.uid
+        flow.known_nh = self.hdrincl
         self.dst_cache = None
         try:
             dst = self.ip.routing.ip_route_output(flow)
@@ -112,7 +116,7 @@ class InetDatagramSock(DatagramSock):
             if failure.errno == errno.ENETUNREACH:
                 self.net.mib.ip.OutNoRoutes += 1
             raise
-        self.source = flow.saddr or dst.prefsrc
+        self.source = flow.saddr
         self.target = daddr if source_routed else flow.daddr
         if not link_only and opt is None:
             self.dst_cache = dst
@@ -138,7 +142,7 @@ class InetDatagramSock(DatagramSock):
     def confirm(self, dst: Dst, flags: i64) -> None:
         """MSG_CONFIRM: the application had an answer from there, so the neighbour is alive (dst_confirm_neigh)."""
         if flags & MSG_CONFIRM:
-            self.ip.neighbours.confirm(dst.nexthop, dst.dev)
+            self.ip.neighbours.confirm(rt_nexthop(dst, self.target), dst.dev)
 
     def ip_send(self, dst: Dst, daddr: i64, l4: bytes, csum_offset: i64) -> None:
         """Send a transport packet from ``source`` under the socket's options (ip_make_skb, ip_send_skb).
@@ -197,6 +201,23 @@ class InetDatagramSock(DatagramSock):
         self.dst_cache = None
 
     # -- errors
+
+    def route_error(self, packet: Packet, icmp_type: i64, code: i64, info: i64) -> None:
+        """What an ICMP error says of the way (ipv4_sk_update_pmtu, ipv4_sk_redirect); ``packet`` as for err_handler."""
+        iph = packet.iph
+        if iph is None:
+            return
+        if icmp_type == ICMP_DEST_UNREACH and code == ICMP_FRAG_NEEDED:
+            self.ip.routing.update_pmtu(self._quoted_flow(iph), info)
+        elif icmp_type == ICMP_REDIRECT:
+            self.ip.routing.ipv4_redirect(self._quoted_flow(iph), packet, code, info)
+
+    def _quoted_flow(self, iph: Ipv4Header) -> Flow:
+        """The way of a packet that this socket sent and somebody quotes (__build_flow_key)."""
+        flow = Flow(iph.daddr, iph.saddr, self.bound_dev_if, self.tos, self.protocol, mark=self.mark, uid=self.uid)
+        flow.scope = RT_SCOPE_LINK if self.dontroute else RT_SCOPE_UNIVERSE
+        flow.anysrc = self.transparent or self.hdrincl
+        return flow
 
     def icmp_error(self, icmp_type: i64, code: i64) -> None:
         """An ICMP error that quotes what this socket sent (the end of __udp4_lib_err, raw_err and ping_err).

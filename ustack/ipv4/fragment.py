@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from librt.strings import BytesWriter
 from mypy_extensions import i64
 
@@ -10,6 +12,9 @@ from ustack.ipv4.options import ip_options_fragment
 from ustack.packet import CHECKSUM_PARTIAL, Packet
 from ustack.wire import ipv4
 from ustack.wire.ipv4 import IP_HLEN, IP_MF, Ipv4Header
+
+#: The bit that RFC 791 reserves, "must be zero"; a fragment begins anew without it.
+_RESERVED: Final[i64] = 0x8000
 
 
 def ip_do_fragment(packet: Packet, iph: Ipv4Header, mtu: i64) -> list[Packet]:
@@ -35,7 +40,7 @@ def ip_do_fragment(packet: Packet, iph: Ipv4Header, mtu: i64) -> list[Packet]:
     at = payload
     while at < end:
         length = step if end - at > mtu - hlen else end - at
-        frag_off = iph.frag_off + ((at - payload) >> 3)
+        frag_off = (iph.frag_off & ~_RESERVED) + ((at - payload) >> 3)
         if at + length < end:
             frag_off |= IP_MF
         out = BytesWriter()
@@ -72,5 +77,6 @@ def _like(whole: Packet, buf: bytes, hlen: i64) -> Packet:
     fragment.pkt_type = whole.pkt_type
     fragment.mark = whole.mark
     fragment.priority = whole.priority
+    fragment.forwarded = whole.forwarded
     fragment.tstamp = whole.tstamp
     return fragment

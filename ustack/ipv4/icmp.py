@@ -12,9 +12,9 @@ from librt.strings import BytesWriter
 from mypy_extensions import i64
 
 from ustack.drop import Reason
-from ustack.dst import RTN_BROADCAST, RTN_LOCAL, RTN_MULTICAST, Dst
+from ustack.dst import RTN_BROADCAST, RTN_MULTICAST, Dst
 from ustack.ipv4.icmp_ratelimit import REFUSED
-from ustack.ipv4.icmp_send import IcmpErrors
+from ustack.ipv4.icmp_send import INADDR_DUMMY, IcmpErrors
 from ustack.ipv4.options import ip_options_echo
 from ustack.ipv4.protocol import NetProtocol, Protocols
 from ustack.packet import CHECKSUM_NONE, Packet
@@ -115,6 +115,7 @@ class Icmp(NetProtocol):
         self._reply_daddr: i64 = 0
         self._reply_saddr: i64 = 0
         self._reply_tos: i64 = 0
+        self._reply_source: i64 = 0
 
     # -- arrival
 
@@ -152,7 +153,9 @@ class Icmp(NetProtocol):
         if packet.buf[packet.transport_header] != ICMP_ECHOREPLY:
             self.ping.ping_err(packet, icmp_type, code, info)
         elif icmp_type == ICMP_DEST_UNREACH and code == ICMP_FRAG_NEEDED:
-            self.routing.update_pmtu(iph.daddr, info)
+            self.routing.update_pmtu(quoted_flow(iph), info)
+        elif icmp_type == ICMP_REDIRECT:
+            self.routing.ipv4_redirect(quoted_flow(iph), packet, code, info)
 
     def _count_in(self, icmp_type: i64) -> None:
         """ICMPMSGIN_INC_STATS, as /proc/net/snmp shows it."""
@@ -190,9 +193,11 @@ class Icmp(NetProtocol):
         """What does not ask: errors about what we sent, and what nobody answers any more."""
         if icmp_type == ICMP_DEST_UNREACH or icmp_type == ICMP_TIME_EXCEEDED or icmp_type == ICMP_PARAMETERPROB:
             self._unreach(packet)
+        elif icmp_type == ICMP_REDIRECT:
+            self._redirect(packet)
         else:
-            # RFC 6633 deprecates source quench: hosts ignore it. A redirect is counted and not believed. Information
-            # and address mask requests are answered by nobody (RFC 6918).
+            # RFC 6633 deprecates source quench: hosts ignore it. Information and address mask requests are answered by
+            # nobody (RFC 6918).
             self.net.drop(packet, Reason.ICMP_IGNORED)
 
     # -- echo and timestamp
@@ -235,18 +240,12 @@ class Icmp(NetProtocol):
         self.net.deliver(packet)
 
     def _send_reply(self, packet: Packet, iph: Ipv4Header, message: bytes, verdict: i64) -> None:
-        saddr = self._spec_dst(packet, iph)
+        # RFC 1122 3.2.2.6: the reply's source MUST be the specific-destination address
+        saddr = self.routing.fib_compute_spec_dst(packet)
         dst = self._reply_route(iph, saddr)
         if dst is not None and self.errors.limits.xrlim_allow(verdict, iph.saddr, dst.dev):
             opt = None if packet.opt is None else ip_options_echo(packet.opt, self.routing)
-            self.errors.send(message, dst, saddr or dst.prefsrc, iph.saddr, iph.tos, opt)
-
-    def _spec_dst(self, packet: Packet, iph: Ipv4Header) -> i64:
-        """RFC 1122 3.2.2.6: the reply's source MUST be the specific-destination address (fib_compute_spec_dst)."""
-        dst = packet.dst
-        if dst is None or dst.rt_type == RTN_LOCAL:
-            return iph.daddr
-        return 0 if packet.in_dev is None else self.routing.inet_select_addr(packet.in_dev, iph.saddr)
+            self.errors.send(message, dst, self._reply_source, iph.saddr, iph.tos, opt)
 
     def _reply_route(self, iph: Ipv4Header, saddr: i64) -> Dst | None:
         dst = self._reply_dst
@@ -258,8 +257,10 @@ class Icmp(NetProtocol):
             and self.routing.dst_valid(dst)
         ):
             return dst
-        dst = self.errors.route(Flow(iph.saddr, saddr, 0, iph.tos, IPPROTO_ICMP))
+        flow = Flow(iph.saddr, saddr, 0, iph.tos, IPPROTO_ICMP)
+        dst = self.errors.route(flow)
         self._reply_dst = dst
+        self._reply_source = flow.saddr or INADDR_DUMMY
         self._reply_daddr, self._reply_saddr, self._reply_tos = iph.saddr, saddr, iph.tos
         return dst
 
@@ -282,6 +283,17 @@ class Icmp(NetProtocol):
         # a quoted fragment that is not the first has no ports, only bytes that look like them
         if quoted.fragment_offset != 0 or not self._concerns_us(header, quoted):
             return self.net.drop(packet, Reason.ICMP_IGNORED)
+        self._socket_deliver(packet, header, quoted)
+
+    def _redirect(self, packet: Packet) -> None:
+        """icmp_redirect: somebody knows a better gateway; whose packet it is about asks the routing room to believe it.
+
+        RFC 1122 3.2.2.2: "Every host SHOULD accept Redirects and update its routing information accordingly".
+        """
+        header = icmp.parse(packet.buf, packet.data, packet.end)
+        quoted = None if header is None else ipv4.parse(packet.buf, header.payload, packet.end)
+        if header is None or quoted is None or quoted.start + quoted.header_len + QUOTED_MIN > packet.end:
+            return self.net.drop(packet, Reason.ICMP_MALFORMED)
         self._socket_deliver(packet, header, quoted)
 
     def _concerns_us(self, header: IcmpHeader, quoted: Ipv4Header) -> bool:
@@ -309,6 +321,8 @@ class Icmp(NetProtocol):
         """icmp_socket_deliver; RFC 1122 3.2.2: "MUST extract the protocol ID from the passed header"."""
         info = self._info(header)
         icmp_type, code, protocol = header.icmp_type, header.code, quoted.protocol
+        if packet.iph is not None:
+            packet.icmp_saddr = packet.iph.saddr
         packet.iph = quoted
         packet.network_header = packet.data = quoted.start
         packet.transport_header = quoted.start + quoted.header_len
@@ -321,6 +335,8 @@ class Icmp(NetProtocol):
     def _info(self, header: IcmpHeader) -> i64:
         if header.icmp_type == ICMP_PARAMETERPROB:
             return header.pointer
+        if header.icmp_type == ICMP_REDIRECT:
+            return header.rest
         if header.icmp_type != ICMP_DEST_UNREACH or header.code != ICMP_FRAG_NEEDED:
             return 0
         return 0 if self.net.sysctl.ip_no_pmtu_disc == _PMTU_IGNORE_MTU else header.mtu
@@ -330,3 +346,8 @@ def to_many(packet: Packet) -> bool:
     """Whether it came to an IP broadcast or multicast address (RTCF_BROADCAST, RTCF_MULTICAST)."""
     dst = packet.dst
     return dst is not None and (dst.rt_type == RTN_BROADCAST or dst.rt_type == RTN_MULTICAST)
+
+
+def quoted_flow(iph: Ipv4Header) -> Flow:
+    """The way of a packet that an error quotes and no socket has sent (__build_flow_key)."""
+    return Flow(iph.daddr, iph.saddr, 0, iph.tos, IPPROTO_ICMP)

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Final
 
 from mypy_extensions import i64
 
-from ustack.dst import RTN_BROADCAST, RTN_LOCAL, RTN_MULTICAST, Dst
+from ustack.dst import RTN_BROADCAST, RTN_MULTICAST, Dst, ip4_dst_hoplimit
 from ustack.ipv4.icmp_ratelimit import REFUSED, IcmpLimits
 from ustack.net import IcmpSender, Net
 from ustack.packet import PACKET_HOST, PACKET_OUTGOING, Packet
-from ustack.routing.flow import Flow
+from ustack.routing.flow import RT_SCOPE_LINK, Flow
 from ustack.wire import icmp, ipv4
 from ustack.wire.icmp import (
     ICMP_DEST_UNREACH,
@@ -39,6 +39,8 @@ _IPTOS_TOS_MASK: Final = 0x1E
 _IPTOS_PREC_INTERNETCONTROL: Final = 0xC0
 _POINTER_SHIFT: Final = 24
 _CLASS_D: Final[i64] = 0xE000_0000
+#: RFC 7600: who has no address of its own answers from 192.0.0.8.
+INADDR_DUMMY: Final[i64] = 0xC000_0008
 
 
 class IcmpErrors(IcmpSender):
@@ -64,7 +66,9 @@ class IcmpErrors(IcmpSender):
         if verdict == REFUSED:
             return
         flow = Flow(iph.saddr, self._source(packet, iph), 0, error_tos(iph.tos), IPPROTO_ICMP)
-        dst = self.route(flow)
+        # skb_in: the error takes the way of what it is about, among several
+        packet.iph = iph
+        dst = self.route(flow, packet)
         if dst is None or not self.limits.xrlim_allow(verdict, iph.saddr, dst.dev):
             return
         self._emit(packet, iph, flow, dst, icmp_type, code, info)
@@ -74,15 +78,15 @@ class IcmpErrors(IcmpSender):
     ) -> None:
         room = min(dst.mtu, MAX_ERROR_LEN) - IP_HLEN - ICMP_HLEN
         message = icmp.emit(icmp_type, code, second_word(icmp_type, code, info), quote(packet, iph.start, room))
-        self.send(message, dst, flow.saddr or dst.prefsrc, iph.saddr, flow.tos)
+        self.send(message, dst, flow.saddr or INADDR_DUMMY, iph.saddr, flow.tos)
 
     def send(self, message: bytes, dst: Dst, saddr: i64, daddr: i64, tos: i64, opt: IpOptions | None = None) -> None:
         """Send a finished ICMP message and count it (icmp_push_reply)."""
         self.count_out(message[0])
-        ttl = self.net.sysctl.ip_default_ttl
+        ttl = ip4_dst_hoplimit(dst, self.net.sysctl.ip_default_ttl)
         self.output.ip_build_and_send_pkt(Packet(message), dst, saddr, daddr, IPPROTO_ICMP, tos, ttl, False, None, opt)
 
-    def route(self, flow: Flow) -> Dst | None:
+    def route(self, flow: Flow, packet: Packet | None = None) -> Dst | None:
         """The way back to a sender; None if there is none, or if it is one that nobody may be answered by.
 
         RFC 1122 3.2.2: never "a datagram whose source address does not define a single host -- e.g., a zero address, a
@@ -91,7 +95,7 @@ class IcmpErrors(IcmpSender):
         if flow.daddr == 0 or flow.daddr >= _CLASS_D:
             return None
         try:
-            dst = self.routing.ip_route_output(flow)
+            dst = self.routing.ip_route_output(flow, packet)
         except OSError:
             return None
         return None if dst.rt_type == RTN_BROADCAST or dst.rt_type == RTN_MULTICAST else dst
@@ -132,10 +136,18 @@ class IcmpErrors(IcmpSender):
         return iph.protocol != IPPROTO_ICMP or is_answerable_icmp(packet, iph)
 
     def _source(self, packet: Packet, iph: Ipv4Header) -> i64:
-        """Who speaks: the address that was asked if it is ours, else the route back decides (0)."""
+        """Who speaks: the address that was asked if it is ours, else the route back decides (0).
+
+        icmp_errors_use_inbound_ifaddr: "the primary address of the interface that received the packet", as RFC 1812
+        4.3.2.4 does not say it, but who traces a route likes it.
+        """
         dst = packet.dst
-        if dst is not None and (dst.local or dst.rt_type == RTN_LOCAL):
+        if dst is not None and dst.local:
             return iph.daddr
+        dev = packet.in_dev
+        received = dst is None or dst.is_input
+        if received and dev is not None and self.net.sysctl.icmp_errors_use_inbound_ifaddr != 0:
+            return self.routing.inet_select_addr(dev, iph.saddr, RT_SCOPE_LINK)
         return 0
 
 

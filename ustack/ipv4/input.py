@@ -29,10 +29,12 @@ if TYPE_CHECKING:
 class Ipv4Input(PacketHandler):
     """ip_rcv: the packet type's handler, to be registered for ETH_P_IP."""
 
-    def __init__(self, net: Net, routing: Routing, hooks: Hooks) -> None:
+    def __init__(self, net: Net, routing: Routing, hooks: Hooks, protocols: Protocols) -> None:
+        """``protocols``: asked early whose a packet is (ip_early_demux)."""
         self.net: Net = net
         self.routing: Routing = routing
         self.hooks: Hooks = hooks
+        self.protocols: Protocols = protocols
         self._finish = _RcvFinish(self)
 
     def handle(self, packet: Packet) -> None:
@@ -89,9 +91,12 @@ class Ipv4Input(PacketHandler):
             return self.net.drop(packet, Reason.IP_INHDR)
         dst = packet.dst
         if dst is None or dst.input is None:
-            reason = self.routing.ip_route_input(packet)
-            if reason is not None:
-                return self.net.drop(packet, reason)
+            if dst is None and packet.sk is None and iph.frag_off & (IP_MF | IP_OFFSET) == 0:
+                self._early_demux(packet, iph)
+            if packet.dst is None or packet.dst.input is None:
+                reason = self.routing.ip_route_input(packet)
+                if reason is not None:
+                    return self.net.drop(packet, reason)
         if iph.header_len > IP_HLEN and not self.ip_rcv_options(packet, iph):
             return
         dst = packet.dst
@@ -100,6 +105,13 @@ class Ipv4Input(PacketHandler):
         if (dst.rt_type != RTN_LOCAL or packet.pkt_type != 0) and not self._to_many(packet, dst):
             return
         dst.input.handle(packet)
+
+    def _early_demux(self, packet: Packet, iph: Ipv4Header) -> None:
+        """A connection's packet needs no look at the tables: its socket knows where the last one went."""
+        if self.net.sysctl.ip_early_demux != 0:
+            ipprot = self.protocols.inet_protos[iph.protocol]
+            if ipprot is not None:
+                ipprot.early_demux(packet, iph)
 
     def _to_many(self, packet: Packet, dst: Dst) -> bool:
         """Count what is for many; False if it pretends to be for one and was sent to all (dropped)."""
@@ -120,7 +132,7 @@ class Ipv4Input(PacketHandler):
         """Check the options and do what they ask of us; False if the packet was dropped."""
         packet.linearize()
         data = packet.buf[iph.start + IP_HLEN : iph.start + iph.header_len]
-        opt = ip_options_compile(data, self.routing, self._spec_dst(packet, iph), self.net.now)
+        opt = ip_options_compile(data, self.routing, self.routing.fib_compute_spec_dst(packet), self.net.now)
         if opt.pp_ptr != NO_PROBLEM:
             self.net.drop(packet, Reason.IP_OPTIONS, opt.pp_ptr)
             return False
@@ -139,14 +151,6 @@ class Ipv4Input(PacketHandler):
         if opt.is_changed:
             write_options(packet, iph, opt)
         return True
-
-    def _spec_dst(self, packet: Packet, iph: Ipv4Header) -> i64:
-        """The address of ours that the packet was sent to (fib_compute_spec_dst)."""
-        dst = packet.dst
-        dev = packet.dev
-        if dev is None or (dst is not None and dst.rt_type == RTN_LOCAL):
-            return iph.daddr
-        return self.routing.inet_select_addr(dev, iph.saddr)
 
 
 class _RcvFinish(PacketHandler):

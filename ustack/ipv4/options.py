@@ -328,7 +328,7 @@ def ip_forward_options(packet: Packet, iph: Ipv4Header, opt: IpOptions, routing:
     dst = packet.dst
     if dst is None:
         return
-    source = routing.inet_select_addr(dst.dev, dst.nexthop)
+    source = routing.ip_rt_get_source(packet, dst)
     data = opt.data
     if opt.rr_needaddr:
         opt.put(opt.rr + data[opt.rr - IP_HLEN + 2] - 5, source)

@@ -11,7 +11,7 @@ Packets come as a transport header with its payload (``transport_header`` 0) and
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from librt.strings import BytesWriter
 from mypy_extensions import i64
@@ -19,7 +19,7 @@ from mypy_extensions import i64
 from ustack.device.gso import skb_gso_segment
 from ustack.device.net_device import IFF_UP
 from ustack.drop import Reason
-from ustack.dst import RTN_BROADCAST, RTN_MULTICAST, Dst
+from ustack.dst import RTN_BROADCAST, RTN_MULTICAST, Dst, ip4_dst_hoplimit
 from ustack.ipv4.fragment import ip_do_fragment
 from ustack.ipv4.ident import IpIdents
 from ustack.ipv4.options import IpOptions, ip_options_build
@@ -30,11 +30,14 @@ from ustack.sock import IP_PMTUDISC_DO, IP_PMTUDISC_PROBE, IP_PMTUDISC_WANT, Soc
 from ustack.wire import ipv4
 from ustack.wire.ethernet import ETH_P_IP
 from ustack.wire.ipv4 import IP_DF, IP_HLEN, IP_MAX_LEN, IPPROTO_TCP, Ipv4Header
+from ustack.wire.octets import u32
 
 if TYPE_CHECKING:
     from ustack.neighbour.table import NeighbourTable
     from ustack.net import Net
     from ustack.routing.route import Routing
+
+_DADDR: Final = 16  # where a header names the destination
 
 
 class Ipv4Output(PacketHandler):
@@ -59,7 +62,7 @@ class Ipv4Output(PacketHandler):
         or what a hook says if LOCAL_OUT refuses. Whatever the answer, the packet is gone.
         """
         dst = sk.dst_cache
-        if dst is None or dst.genid != self.routing.genid:
+        if dst is None or dst.genid != self.routing.fib.genid:
             dst = self.sk_route(sk)
             if dst is None:
                 self.net.drop(packet, Reason.IP_OUTNOROUTES)
@@ -70,7 +73,7 @@ class Ipv4Output(PacketHandler):
             segs = (packet.end + packet.frags_len) // packet.gso_size + 1
         ident = sk.inet_id
         sk.inet_id = (ident + segs) & 0xFFFF
-        ttl = sk.uc_ttl if sk.uc_ttl > 0 else self.net.sysctl.ip_default_ttl
+        ttl = sk.uc_ttl if sk.uc_ttl > 0 else ip4_dst_hoplimit(dst, self.net.sysctl.ip_default_ttl)
         opt = sk.inet_opt
         options = b"" if opt is None else ip_options_build(opt, sk.daddr, sk.saddr, self.net.now)
         daddr = opt.faddr if opt is not None and opt.srr else sk.daddr
@@ -100,13 +103,14 @@ class Ipv4Output(PacketHandler):
             sk.mark,
             scope=scope,
             anysrc=sk.transparent,
+            uid=sk.uid,
         )
         sk.dst_cache = None
         try:
             dst = self.routing.ip_route_output(flow)
         except OSError:
             return None
-        if opt is not None and opt.is_strictroute and dst.gateway != 0:
+        if opt is not None and opt.is_strictroute and dst.uses_gateway:
             return None
         sk.dst_cache = dst
         return dst
@@ -185,7 +189,7 @@ class Ipv4Output(PacketHandler):
     def _default_ttl(self, sk: Sock, dst: Dst) -> i64:
         if dst.rt_type == RTN_MULTICAST:
             return sk.mc_ttl
-        return sk.uc_ttl if sk.uc_ttl > 0 else self.net.sysctl.ip_default_ttl
+        return sk.uc_ttl if sk.uc_ttl > 0 else ip4_dst_hoplimit(dst, self.net.sysctl.ip_default_ttl)
 
     # -- on the way
 
@@ -218,7 +222,12 @@ class Ipv4Output(PacketHandler):
         dst = packet.dst
         assert dst is not None
         sk = packet.sk
-        mtu = dst.mtu if sk is None else sk_mtu(sk.pmtudisc, dst)
+        if sk is not None:
+            mtu = sk_mtu(sk.pmtudisc, dst)
+        elif packet.forwarded and self.net.sysctl.ip_forward_use_pmtu == 0:
+            mtu = dst.mtu_forward
+        else:
+            mtu = dst.mtu
         if packet.gso_size != 0:
             fits = skb_gso_validate_network_len(packet, mtu)
         else:
@@ -259,20 +268,24 @@ class Ipv4Output(PacketHandler):
         self.net.forward(packet)  # as its segments
 
     def ip_finish_output2(self, packet: Packet, dst: Dst) -> None:
-        """To the neighbour that ``dst`` names."""
+        """To the neighbour: the gateway, or the destination itself, which the header names."""
         mib = self.net.mib.ip
         mib.OutTransmits += 1
         if dst.rt_type == RTN_MULTICAST:
             mib.OutMcastPkts += 1
         elif dst.rt_type == RTN_BROADCAST:
             mib.OutBcastPkts += 1
+        nexthop = dst.gateway
+        if nexthop == 0:
+            nexthop = u32(packet.buf, packet.network_header + _DADDR)
         neigh = dst.neigh
-        if neigh is None or neigh.dead:
-            neigh = self.neighbours.ip_neigh_gw4(dst.dev, dst.nexthop)
+        # one without an address serves them all: its device asks nobody
+        if neigh is None or neigh.dead or (neigh.addr != nexthop and neigh.addr != 0):
+            neigh = self.neighbours.ip_neigh_gw4(dst.dev, nexthop)
             dst.neigh = neigh
             if neigh is None:
                 # the table knows why, and says so as it drops
-                return self.neighbours.output(dst.nexthop, dst.dev, packet)
+                return self.neighbours.output(nexthop, dst.dev, packet)
         neigh.output(packet)
 
 
@@ -288,21 +301,21 @@ class McOutput(PacketHandler):
         if dst.rt_type == RTN_MULTICAST:
             sk = packet.sk
             if sk is None or sk.mc_loop:
-                self._loop_back(packet, dst)
+                self._loop_back(packet)
             # RFC 1112 6.1: a datagram with TTL 0 stays on this host
             iph = reparse(packet)
             if iph is not None and iph.ttl == 0:
                 return
         else:
-            self._loop_back(packet, dst)
+            self._loop_back(packet)
         self.output.handle(packet)
 
-    def _loop_back(self, packet: Packet, dst: Dst) -> None:
+    def _loop_back(self, packet: Packet) -> None:
         """A copy for our own sockets, through the loopback device's queue (ip_dev_loopback_xmit)."""
         lo = self.output.routing.inet.loopback()
         if lo is None or lo.flags & IFF_UP == 0:
             return
-        self.output.neighbours.output(dst.nexthop, lo, packet.clone())
+        self.output.neighbours.output(u32(packet.buf, packet.network_header + _DADDR), lo, packet.clone())
 
 
 class _DstOutput(PacketHandler):

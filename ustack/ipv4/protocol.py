@@ -16,6 +16,7 @@ from ustack.sock import error
 if TYPE_CHECKING:
     from ustack.net import Net
     from ustack.packet import Packet
+    from ustack.wire.ipv4 import Ipv4Header
 
 MAX_INET_PROTOS: Final = 256
 #: Headers within headers: how often one packet may be handed on to another protocol (CVE-2016-8666).
@@ -33,6 +34,13 @@ class NetProtocol:
         the IP header says and is not a fragment.
         """
         raise NotImplementedError
+
+    def early_demux(self, packet: Packet, iph: Ipv4Header) -> None:
+        """Find the connection of a packet that is not routed yet, for who has one knows the way (early_demux).
+
+        May set ``packet.sk``, and ``packet.dst`` to the route that the socket's last packet came by. The packet is no
+        fragment and its transport header at ``transport_header``; nothing of that is checked yet.
+        """
 
     def err_handler(self, packet: Packet, icmp_type: i64, code: i64, info: i64) -> None:
         """Hear of an ICMP error about something we sent; read only, the caller ends ``packet``.

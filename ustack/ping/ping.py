@@ -17,7 +17,7 @@ from ustack.ipv4.datagram import InetDatagramSock, Ip4Datagram
 from ustack.ipv4.icmp import EchoReceiver
 from ustack.sock import MSG_OOB, Message, error
 from ustack.wire import icmp
-from ustack.wire.icmp import ICMP_DEST_UNREACH, ICMP_ECHO, ICMP_FRAG_NEEDED, ICMP_HLEN
+from ustack.wire.icmp import ICMP_ECHO, ICMP_HLEN
 from ustack.wire.ipv4 import IPPROTO_ICMP
 from ustack.wire.octets import u16
 
@@ -41,7 +41,8 @@ class Ping(EchoReceiver):
 
     def new_sock(self, protocol: i64 = IPPROTO_ICMP) -> PingSock:
         """A socket without identifier. EACCES while ping_group_range excludes everybody (ping_init_sock)."""
-        if not self.ip.net.sysctl.ping_group_range_open:
+        sysctl = self.ip.net.sysctl
+        if sysctl.ping_group_range_min > sysctl.ping_group_range_max:
             raise error(errno.EACCES)
         return PingSock(self)
 
@@ -74,8 +75,7 @@ class Ping(EchoReceiver):
         sk = self._lookup(u16(packet.buf, at + _IDENT_OFFSET), iph.saddr, ifindex)
         if sk is None:
             return
-        if icmp_type == ICMP_DEST_UNREACH and code == ICMP_FRAG_NEEDED:
-            self.ip.routing.update_pmtu(iph.daddr, info)
+        sk.route_error(packet, icmp_type, code, info)
         sk.icmp_error(icmp_type, code)
 
     def _lookup(self, ident: i64, local: i64, ifindex: i64) -> PingSock | None:

@@ -15,7 +15,6 @@ from ustack.ipv4.protocol import RawDelivery
 from ustack.packet import Packet
 from ustack.sock import MSG_OOB, Message, error
 from ustack.wire import ipv4
-from ustack.wire.icmp import ICMP_DEST_UNREACH, ICMP_FRAG_NEEDED
 from ustack.wire.ipv4 import IP_HLEN, IPPROTO_ICMP, IPPROTO_RAW
 
 if TYPE_CHECKING:
@@ -80,8 +79,7 @@ class Raw(RawDelivery):
             return
         for sk in chained[:]:
             if raw_match(sk, iph.daddr, iph.saddr, ifindex_of(packet)):
-                if icmp_type == ICMP_DEST_UNREACH and code == ICMP_FRAG_NEEDED:
-                    self.ip.routing.update_pmtu(iph.daddr, info)
+                sk.route_error(packet, icmp_type, code, info)
                 sk.icmp_error(icmp_type, code)
 
     def _receive(self, sk: RawSock, packet: Packet, start: i64, saddr: i64, daddr: i64) -> None:

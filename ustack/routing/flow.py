@@ -48,4 +48,4 @@ class Flow:
         self.anysrc: bool = anysrc  #: ``saddr`` need not be ours (FLOWI_FLAG_ANYSRC: transparent, header included)
         self.uid: i64 = uid  #: of the socket's owner; 0 also for what no socket sends
         self.known_nh: bool = False  #: FLOWI_FLAG_KNOWN_NH: the hop must be ``daddr`` itself (source routes)
-        self.multipath_hash: i64 = 0  #: mp_hash of an ICMP error: of the packet it is about; 0: of this flow
+        self.multipath_hash: i64 = 0  #: goes into the choice among several hops too, if it is not 0

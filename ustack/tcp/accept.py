@@ -11,7 +11,7 @@ from mypy_extensions import i64
 from ustack.drop import Reason
 from ustack.sock import TCP_LISTEN, error
 from ustack.tcp.ack import tcp_ack_update_rtt
-from ustack.tcp.connect import tcp_init_transfer
+from ustack.tcp.connect import tcp_ca_dst_init, tcp_init_transfer
 from ustack.tcp.control import TCP_MAX_QUICKACKS, TCP_TIMEOUT_FALLBACK, TcpControl
 from ustack.tcp.notify import DATA_READY, tcp_wake
 from ustack.tcp.output import tcp_sync_mss
@@ -111,6 +111,7 @@ def take_request(child: TcpControl, req: RequestSock) -> None:
     child.mss_clamp = req.mss
     req.window.apply(child)
     child.pseudo_sum = csum_tcpudp_nofold(req.laddr, req.raddr, 0, IPPROTO_TCP)
+    tcp_ca_dst_init(child, req.dst)
     tcp_sync_mss(child, req.dst.mtu)
     child.lsndtime = req.sent_at
     if req.retransmits:

@@ -6,6 +6,7 @@ from typing import Final
 
 from mypy_extensions import i64
 
+from ustack.dst import rt_nexthop
 from ustack.tcp.challenge import tcp_send_challenge_ack
 from ustack.tcp.control import (
     ICSK_TIME_PROBE0,
@@ -183,4 +184,4 @@ def confirm_neighbour(tp: TcpControl) -> None:
     """Forward progress proves that the next hop receives (RFC 1122 section 2.3.2.1 (3); sk_dst_confirm)."""
     dst = tp.dst_cache
     if dst is not None:
-        tp.tables.neighbours.confirm(dst.nexthop, dst.dev)
+        tp.tables.neighbours.confirm(rt_nexthop(dst, tp.daddr), dst.dev)

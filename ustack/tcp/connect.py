@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from typing import TYPE_CHECKING
 
 from mypy_extensions import i64
 
@@ -12,7 +13,6 @@ from ustack.sock import TCP_CLOSE, error
 from ustack.tcp.control import (
     TCP_CA_OPEN,
     TCP_INFINITE_SSTHRESH,
-    TCP_INIT_CWND,
     TCP_MSS_DEFAULT,
     TCP_TIMEOUT_INIT,
     TcpControl,
@@ -28,11 +28,14 @@ from ustack.wire.checksum import csum_tcpudp_nofold
 from ustack.wire.ipv4 import IPPROTO_TCP
 from ustack.wire.tcp import TCPHDR_SYN
 
+if TYPE_CHECKING:
+    from ustack.dst import Dst
+
 
 def tcp_v4_connect(tp: TcpControl, addr: i64, port: i64) -> None:
     """Send a SYN to (``addr``, ``port``). Raises ENETUNREACH and the like, EADDRNOTAVAIL without a free port."""
     tables = tp.tables
-    flow = Flow(addr, tp.saddr, tp.bound_dev_if, tp.tos, IPPROTO_TCP, tp.num, port, tp.mark)
+    flow = Flow(addr, tp.saddr, tp.bound_dev_if, tp.tos, IPPROTO_TCP, tp.num, port, tp.mark, uid=tp.uid)
     dst = tables.routing.ip_route_output(flow)
     if dst.rt_type == RTN_BROADCAST or dst.rt_type == RTN_MULTICAST:
         raise error(errno.ENETUNREACH)
@@ -82,7 +85,8 @@ def tcp_connect(tp: TcpControl) -> None:
     tp.mss_clamp = TCP_MSS_DEFAULT  # until the peer says more (RFC 9293 MUST-15)
     tp.tstamp_ok = False
     scaling = sysctl.tcp_window_scaling != 0
-    tcp_select_initial_window(tp, advmss, link_window(dst, advmss), scaling).apply(tp)
+    tcp_ca_dst_init(tp, dst)
+    tcp_select_initial_window(tp, advmss, link_window(dst, advmss), scaling, dst).apply(tp)
     tcp_sync_mss(tp, dst.mtu)
     tp.snd_una = tp.snd_nxt = tp.write_seq = tp.snd_sml = tp.pushed_seq = tp.iss
     tp.snd_wnd = 0
@@ -99,6 +103,15 @@ def tcp_connect(tp: TcpControl) -> None:
     tcp_transmit_skb(tp, syn)
     if tp.state != TCP_CLOSE:
         tcp_rearm_rto(tp)
+
+
+def tcp_ca_dst_init(tp: TcpControl, dst: Dst) -> None:
+    """A route may name the congestion control of its connections (RTAX_CC_ALGO), if we have it."""
+    fi = dst.fi
+    if fi is not None and fi.cc_algo:
+        ops = tp.tables.find_congestion(fi.cc_algo)
+        if ops is not None:
+            tp.congestion = ops
 
 
 def forget_former(tp: TcpControl) -> None:
@@ -123,7 +136,7 @@ def tcp_init_transfer(tp: TcpControl) -> None:
     """Data may flow: windows and congestion control start from here (tcp_init_transfer)."""
     # RFC 5681 3.1: "if the SYN or SYN/ACK is lost, the initial window [...] SHOULD be [...] at most one segment"; Linux
     # forgives a single loss
-    tp.snd_cwnd = TCP_INIT_CWND if tp.retransmits <= 1 else 1
+    tp.snd_cwnd = tp.init_cwnd() if tp.retransmits <= 1 else 1
     tp.snd_ssthresh = TCP_INFINITE_SSTHRESH
     tp.ca_state = TCP_CA_OPEN
     tp.retrans_stamp = 0

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from mypy_extensions import i64
 
+from ustack.routing.uapi import RTAX_INITCWND, RTAX_QUICKACK, RTAX_RTO_MIN
 from ustack.sock import TCP_CLOSE, TCP_CLOSE_WAIT, TCP_ESTABLISHED, Sock
 from ustack.tcp.seq import before
 from ustack.tcp.states import Event, after, in_set
@@ -346,7 +347,25 @@ class TcpControl(Sock):
         self.ato = TCP_ATO_MIN
 
     def in_quickack_mode(self) -> bool:
-        return self.ack_quick > 0 and not self.ack_pingpong
+        return (self.ack_quick > 0 and not self.ack_pingpong) or self.route_metric(RTAX_QUICKACK) != 0
+
+    # -- what the route says
+
+    def route_metric(self, which: i64) -> i64:
+        """RTAX_``which`` of the way to the peer, 0 if it has none (dst_metric)."""
+        dst = self.dst_cache
+        return 0 if dst is None or dst.fi is None else dst.fi.metric(which)
+
+    def rto_min(self) -> i64:
+        """The least variance an RTO allows for, ns; a route's (ms) counts if it is locked (tcp_rto_min)."""
+        dst = self.dst_cache
+        if dst is None or dst.fi is None or not dst.fi.metric_locked(RTAX_RTO_MIN):
+            return TCP_RTO_MIN
+        return dst.fi.metric(RTAX_RTO_MIN) * NSEC_PER_MSEC
+
+    def init_cwnd(self) -> i64:
+        """RFC 6928's ten segments, or the route's word (tcp_init_cwnd)."""
+        return self.route_metric(RTAX_INITCWND) or TCP_INIT_CWND
 
     def charge(self, truesize: i64) -> None:
         self.rmem_alloc += truesize

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from mypy_extensions import i64
 
 from ustack.ipv4.icmp import ICMP_ERR_CONVERT
+from ustack.routing.flow import Flow
 from ustack.sock import IP_PMTUDISC_DONT, TCP_LISTEN, TCP_SYN_RECV, TCP_SYN_SENT
 from ustack.tcp.finish import tcp_fail
 from ustack.tcp.output import tcp_sync_mss, tcp_xmit_retransmit_queue
@@ -19,17 +20,16 @@ from ustack.wire.icmp import (
     ICMP_HOST_UNREACH,
     ICMP_NET_UNREACH,
     ICMP_PARAMETERPROB,
+    ICMP_REDIRECT,
     ICMP_TIME_EXCEEDED,
 )
+from ustack.wire.ipv4 import IPPROTO_TCP
 from ustack.wire.octets import u16, u32
 
 if TYPE_CHECKING:
     from ustack.packet import Packet
     from ustack.tcp.control import TcpControl
     from ustack.tcp.tables import TcpTables
-
-#: ip_rt_min_pmtu: no path MTU below this is believed (bytes).
-MIN_PMTU: Final[i64] = 552
 
 
 def tcp_v4_err(tables: TcpTables, packet: Packet, icmp_type: i64, code: i64, info: i64) -> None:
@@ -44,7 +44,7 @@ def tcp_v4_err(tables: TcpTables, packet: Packet, icmp_type: i64, code: i64, inf
     elif tp.state != TCP_LISTEN:
         # RFC 5927 4.1: an error is only believed if the quoted sequence number is of data in flight
         if between(seq, tp.snd_una, tp.snd_nxt):
-            believed(tp, icmp_type, code, info)
+            believed(tp, packet, icmp_type, code, info)
         else:
             tables.net.mib.tcpext.OutOfWindowIcmps += 1
 
@@ -73,9 +73,11 @@ def request_error(tables: TcpTables, raddr: i64, rport: i64, laddr: i64, lport: 
         req.remove()
 
 
-def believed(tp: TcpControl, icmp_type: i64, code: i64, info: i64) -> None:
-    """What the error means: a smaller path MTU, the end of an open, or a note for later."""
-    if icmp_type == ICMP_DEST_UNREACH and code == ICMP_FRAG_NEEDED:
+def believed(tp: TcpControl, packet: Packet, icmp_type: i64, code: i64, info: i64) -> None:
+    """What the error means: another gateway, a smaller path MTU, the end of an open, or a note for later."""
+    if icmp_type == ICMP_REDIRECT:
+        do_redirect(tp, packet, code, info)
+    elif icmp_type == ICMP_DEST_UNREACH and code == ICMP_FRAG_NEEDED:
         tcp_v4_mtu_reduced(tp, info)
     elif icmp_type == ICMP_DEST_UNREACH and code < len(ICMP_ERR_CONVERT):
         hard_or_soft(tp, ICMP_ERR_CONVERT[code].errno)
@@ -100,10 +102,30 @@ def tcp_v4_mtu_reduced(tp: TcpControl, mtu: i64) -> None:
     """RFC 1191: send smaller from now on, and again what was too large (tcp_simple_retransmit)."""
     if tp.pmtudisc == IP_PMTUDISC_DONT or mtu >= tp.pmtu or tp.dst_cache is None:
         return
-    tp.tables.routing.update_pmtu(tp.daddr, max(mtu, MIN_PMTU))
-    tcp_sync_mss(tp, max(mtu, MIN_PMTU))
-    tp.dst_cache = None
+    routing = tp.tables.routing
+    dst = tp.dst_cache
+    if routing.dst_valid(dst):
+        routing.ip_rt_update_pmtu(dst, socket_flow(tp), mtu)
+    else:
+        routing.update_pmtu(socket_flow(tp), mtu)
+    now = tp.tables.ipv4.sk_route(tp)
+    if now is None or now.mtu >= tp.pmtu:
+        return
+    tcp_sync_mss(tp, now.mtu)
     tcp_simple_retransmit(tp)
+
+
+def do_redirect(tp: TcpControl, packet: Packet, code: i64, gateway: i64) -> None:
+    """Somebody knows a better first hop to our peer (RFC 1122 3.2.2.2)."""
+    dst = tp.dst_cache
+    routing = tp.tables.routing
+    if dst is not None and routing.dst_valid(dst):
+        routing.ip_do_redirect(dst, socket_flow(tp), packet, code, gateway)
+
+
+def socket_flow(tp: TcpControl) -> Flow:
+    """The way of the connection's packets (ip_rt_build_flow_key)."""
+    return Flow(tp.daddr, tp.saddr, tp.bound_dev_if, tp.tos, IPPROTO_TCP, tp.num, tp.dport, tp.mark, uid=tp.uid)
 
 
 def tcp_simple_retransmit(tp: TcpControl) -> None:

@@ -13,7 +13,6 @@ from ustack.tcp.control import (
     ICSK_TIME_RETRANS,
     TCP_CA_LOSS,
     TCP_CA_RECOVERY,
-    TCP_INIT_CWND,
     TCP_MSS_DEFAULT,
     TCP_NAGLE_CORK,
     TCP_NAGLE_OFF,
@@ -234,7 +233,7 @@ def tcp_cwnd_restart(tp: TcpControl) -> None:
     idle = tp.net.now - tp.lsndtime
     if tp.packets_out or idle <= tp.rto:
         return
-    restart = min(TCP_INIT_CWND, tp.snd_cwnd)
+    restart = min(tp.init_cwnd(), tp.snd_cwnd)
     cwnd = tp.snd_cwnd
     if tp.ca_state != TCP_CA_RECOVERY:
         tp.snd_ssthresh = max(tp.snd_ssthresh, (cwnd >> 1) + (cwnd >> 2))

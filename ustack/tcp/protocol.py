@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from mypy_extensions import i64
 
@@ -13,6 +13,7 @@ from ustack.ipv4.protocol import NetProtocol
 from ustack.packet import CHECKSUM_NONE, PACKET_HOST, Packet
 from ustack.tcp.accept import tcp_v4_syn_recv_sock
 from ustack.tcp.congestion.registry import Registry
+from ustack.tcp.control import TcpControl
 from ustack.tcp.error import tcp_v4_err
 from ustack.tcp.input import tcp_rcv_state_process, tcp_v4_do_rcv
 from ustack.tcp.notify import tell
@@ -32,14 +33,17 @@ from ustack.tcp.transmit import tcp_send_ack
 from ustack.wire import tcp as wire
 from ustack.wire.checksum import csum_partial, csum_tcpudp_nofold
 from ustack.wire.ipv4 import IPPROTO_TCP, Ipv4Header
-from ustack.wire.tcp import TCPHDR_ACK, TCPHDR_FIN, TCPHDR_RST, TCPHDR_SYN, TcpHeader
+from ustack.wire.octets import u16
+from ustack.wire.tcp import TCP_HLEN, TCPHDR_ACK, TCPHDR_FIN, TCPHDR_RST, TCPHDR_SYN, TcpHeader
 
 if TYPE_CHECKING:
     from ustack.ipv4.output import Ipv4Output
     from ustack.neighbour.table import NeighbourTable
     from ustack.net import Net
     from ustack.routing.route import Routing
-    from ustack.tcp.control import TcpControl
+    from ustack.tcp.congestion.base import CongestionOps
+
+_DOFF_MIN: Final = 5 << 4  # the least a header can say of its own length, where it says it
 
 
 class Tables(TcpTables):
@@ -53,6 +57,9 @@ class Tables(TcpTables):
 
     def new_sock(self) -> TcpSock:
         return TcpSock(self.net, self, self.congestion.default())
+
+    def find_congestion(self, name: str) -> CongestionOps | None:
+        return self.congestion.algorithms.get(name)
 
 
 class BatchEnd(Flusher):
@@ -115,7 +122,15 @@ class Tcp(NetProtocol):
             return net.drop(packet, Reason.TCP_CSUM)
         tables = self.tables
         tables.batching = True
-        tp = tables.lookup_established(iph.saddr, th.sport, iph.daddr, th.dport)
+        early = packet.sk
+        if isinstance(early, TcpControl) and early.ehash_key >= 0:
+            tp: TcpControl | None = early
+            if packet.dst is not early.rx_dst and packet.in_dev is not None:
+                # inet_sk_rx_dst_set: the next one comes the same way
+                early.rx_dst = packet.dst
+                early.rx_dst_ifindex = packet.in_dev.ifindex
+        else:
+            tp = tables.lookup_established(iph.saddr, th.sport, iph.daddr, th.dport)
         if tp is not None:
             if iph.ttl < tp.min_ttl:
                 return net.drop(packet, Reason.TCP_MINTTL)
@@ -160,6 +175,23 @@ class Tcp(NetProtocol):
         if not th.flags & TCPHDR_SYN or th.flags & TCPHDR_FIN:
             return self.net.drop(packet, Reason.TCP_FLAGS)
         return tcp_conn_request(listener, packet, th, isn)
+
+    def early_demux(self, packet: Packet, iph: Ipv4Header) -> None:
+        """tcp_v4_early_demux: find the connection now instead of later, and the way its packets come with it."""
+        at = packet.transport_header
+        dev = packet.in_dev
+        if dev is None or packet.pkt_type != PACKET_HOST or at + TCP_HLEN > packet.end:
+            return
+        buf = packet.buf
+        tables = self.tables
+        if self.net.sysctl.tcp_early_demux == 0 or buf[at + 12] < _DOFF_MIN:
+            return
+        tp = tables.lookup_established(iph.saddr, u16(buf, at), iph.daddr, u16(buf, at + 2))
+        if tp is not None:
+            packet.sk = tp
+            dst = tp.rx_dst
+            if dst is not None and dst.genid == tables.routing.fib.genid and tp.rx_dst_ifindex == dev.ifindex:
+                packet.dst = dst
 
     def err_handler(self, packet: Packet, icmp_type: i64, code: i64, info: i64) -> None:
         tcp_v4_err(self.tables, packet, icmp_type, code, info)

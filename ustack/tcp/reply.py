@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from librt.strings import BytesWriter
 from mypy_extensions import i64
 
+from ustack.dst import ip4_dst_hoplimit
 from ustack.packet import CHECKSUM_PARTIAL, Packet
 from ustack.routing.flow import Flow
 from ustack.tcp.transmit import TCP_CSUM_OFFSET
@@ -75,6 +76,6 @@ def send_bare(
         return
     reply = bare_segment(saddr, daddr, sport, dport, seq, ack, flags, window, options)
     tables.net.mib.tcp.OutSegs += 1
-    ttl = tables.net.sysctl.ip_default_ttl
+    ttl = ip4_dst_hoplimit(dst, tables.net.sysctl.ip_default_ttl)
     # RFC 6864 section 4.1: with DF set and never fragmented the datagram is atomic, its ID means nothing
     tables.ipv4.ip_build_and_send_pkt(reply, dst, saddr, daddr, IPPROTO_TCP, 0, ttl, True)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from mypy_extensions import i64
 
 from ustack.drop import Reason
+from ustack.dst import RTN_BROADCAST, RTN_MULTICAST, ip4_dst_hoplimit
 from ustack.routing.flow import Flow
 from ustack.sock import TCP_LISTEN
 from ustack.tcp.control import TCP_MSS_DEFAULT, TCP_RTO_MAX, TCP_TIMEOUT_INIT, TcpControl
@@ -47,7 +48,7 @@ class RequestSock(MiniSock):
         advmss = advertised_mss(dst, listener.user_mss)
         self.wscale_ok: bool = self.snd_wscale >= 0
         self.window: InitialWindow = tcp_select_initial_window(
-            listener, advmss, link_window(dst, advmss), self.wscale_ok
+            listener, advmss, link_window(dst, advmss), self.wscale_ok, dst
         )
 
     def _take_options(self, listener: TcpControl, packet: Packet, th: TcpHeader) -> None:
@@ -84,7 +85,7 @@ class RequestSock(MiniSock):
         packet = bare_segment(self.laddr, self.raddr, self.lport, self.rport, seq, ack, flags, self.window.wnd, options)
         net.mib.tcp.OutSegs += 1
         listener = self.listener
-        ttl = listener.uc_ttl if listener.uc_ttl > 0 else net.sysctl.ip_default_ttl
+        ttl = listener.uc_ttl if listener.uc_ttl > 0 else ip4_dst_hoplimit(self.dst, net.sysctl.ip_default_ttl)
         self.tables.ipv4.ip_build_and_send_pkt(
             packet, self.dst, self.laddr, self.raddr, IPPROTO_TCP, listener.tos, ttl, True
         )
@@ -155,10 +156,24 @@ def tcp_conn_request(listener: TcpControl, packet: Packet, th: TcpHeader, isn: i
         return net.drop(packet, Reason.TCP_REQQ_FULL)
     try:
         dst = tables.routing.ip_route_output(
-            Flow(iph.saddr, iph.daddr, listener.bound_dev_if, listener.tos, IPPROTO_TCP, th.dport, th.sport)
+            Flow(
+                iph.saddr,
+                iph.daddr,
+                listener.bound_dev_if,
+                listener.tos,
+                IPPROTO_TCP,
+                th.dport,
+                th.sport,
+                listener.mark,
+                uid=listener.uid,
+            )
         )
     except OSError:
         return net.drop(packet, Reason.IP_OUTNOROUTES)
+    if dst.rt_type == RTN_BROADCAST or dst.rt_type == RTN_MULTICAST:
+        # RFC 9293 MUST-63: "an incoming SYN with an invalid source address [...] MUST be ignored"; the way in lets a
+        # link's broadcast address through, as Linux does
+        return net.drop(packet, Reason.IP_INVALID_SOURCE)
     if isn == NO_ISN:
         isn = tables.secure_tcp_seq(iph.daddr, iph.saddr, th.dport, th.sport)
     req = RequestSock(listener, packet, th, dst, isn)

@@ -21,7 +21,7 @@ def tcp_rtt_estimator(tp: TcpControl, rtt: i64) -> None:
         # RFC 6298 (2.2): "SRTT <- R, RTTVAR <- R/2"
         tp.srtt = rtt
         tp.mdev = rtt >> 1
-        tp.rttvar = max(tp.mdev, TCP_RTO_MIN >> 2)
+        tp.rttvar = max(tp.mdev, tp.rto_min() >> 2)
         tp.mdev_max = tp.rttvar
         tp.rtt_seq = tp.snd_nxt
         return
@@ -45,7 +45,7 @@ def tcp_rtt_estimator(tp: TcpControl, rtt: i64) -> None:
         if tp.mdev_max < tp.rttvar:
             tp.rttvar -= (tp.rttvar - tp.mdev_max) >> 2
         tp.rtt_seq = tp.snd_nxt
-        tp.mdev_max = TCP_RTO_MIN >> 2
+        tp.mdev_max = tp.rto_min() >> 2
 
 
 def tcp_set_rto(tp: TcpControl) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ustack.neighbour.table import NeighbourTable
     from ustack.net import Net
     from ustack.routing.route import Routing
+    from ustack.tcp.congestion.base import CongestionOps
     from ustack.tcp.control import TcpControl
     from ustack.tcp.ports import BindTable
     from ustack.tcp.request import RequestSock
@@ -65,6 +66,10 @@ class TcpTables:
 
     def new_sock(self) -> TcpControl:
         """A fresh socket of the room's full class, with its timers."""
+        raise NotImplementedError
+
+    def find_congestion(self, name: str) -> CongestionOps | None:
+        """The algorithm of that name, None if there is none."""
         raise NotImplementedError
 
     # -- established

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from mypy_extensions import i64
 
+from ustack.routing.uapi import RTAX_INITRWND, RTAX_WINDOW
 from ustack.tcp.control import TCP_MAX_WSCALE, TcpControl
 from ustack.timer import NSEC_PER_MSEC
+
+if TYPE_CHECKING:
+    from ustack.dst import Dst
 
 #: Shortest time over which the reader's speed is measured: a tick of the timestamp option.
 RCV_SPACE_INTERVAL: Final[i64] = NSEC_PER_MSEC
@@ -31,14 +35,18 @@ class InitialWindow:
         tp.rcv_ssthresh = self.wnd
 
 
-def tcp_select_initial_window(tp: TcpControl, advmss: i64, link_window: i64, scaling: bool) -> InitialWindow:
+def tcp_select_initial_window(tp: TcpControl, advmss: i64, link_window: i64, scaling: bool, dst: Dst) -> InitialWindow:
     """Choose the first window, its clamp and its scale for a connection with ``tp``'s buffer and limits.
+
+    ``dst``: the way to the peer, whose RTAX_WINDOW clamps unless the socket does, and whose RTAX_INITRWND limits the
+    first window, in segments.
 
     ``link_window``: what the link's own queue holds (bytes), 0 for no limit. A TAP drops when its queue is full and
     never pushes back, so no window is larger than what the queue can take.
     """
     limit = max(tp.net.sysctl.tcp_rmem_max, tp.rcvbuf) >> 1
-    clamp = min(tp.window_clamp, limit) if tp.window_clamp else limit
+    clamp = tp.window_clamp or dst.metric(RTAX_WINDOW)
+    clamp = min(clamp, limit) if clamp else limit
     if link_window:
         clamp = min(clamp, max(link_window, 4 * advmss))
     if not scaling:
@@ -46,6 +54,9 @@ def tcp_select_initial_window(tp: TcpControl, advmss: i64, link_window: i64, sca
     window = min(tp.tcp_full_space(), clamp, 65_535)
     if window > advmss:
         window = window // advmss * advmss
+    initrwnd = dst.metric(RTAX_INITRWND)
+    if initrwnd:
+        window = min(window, initrwnd * advmss)
     return InitialWindow(window, clamp, window_scale(clamp) if scaling else 0, advmss)
 
 

@@ -116,11 +116,9 @@ class UdpTable:
 
     def lookup(self, saddr: i64, sport: i64, daddr: i64, dport: i64, dif: i64) -> UdpSock | None:
         """The socket for a datagram from (saddr, sport) to (daddr, dport) that came by ``dif`` (__udp4_lib_lookup)."""
-        chained = self.connected.get(tuple_key(saddr, sport, dport))
-        if chained is not None:
-            sk = best_of(chained, saddr, sport, daddr, dport, dif)
-            if sk is not None:
-                return sk
+        sk = self.demux_lookup(saddr, sport, daddr, dport, dif)
+        if sk is not None:
+            return sk
         chained = self.open.get(dport)
         if chained is None:
             return None
@@ -128,6 +126,11 @@ class UdpTable:
         if sk is None or not sk.reuseport or len(chained) == 1:
             return sk
         return self._reuseport_select(sk, chained, saddr, sport, daddr, dport)
+
+    def demux_lookup(self, saddr: i64, sport: i64, daddr: i64, dport: i64, dif: i64) -> UdpSock | None:
+        """The same among connected sockets alone (__udp4_lib_demux_lookup)."""
+        chained = self.connected.get(tuple_key(saddr, sport, dport))
+        return None if chained is None else best_of(chained, saddr, sport, daddr, dport, dif)
 
     def listeners(self, saddr: i64, sport: i64, daddr: i64, dport: i64, dif: i64) -> list[UdpSock]:
         """Every socket that hears a broadcast or multicast (__udp_is_mcast_sock)."""

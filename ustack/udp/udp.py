@@ -10,15 +10,15 @@ from ustack.datagram import Datagram
 from ustack.drop import Reason
 from ustack.dst import RTN_BROADCAST, RTN_MULTICAST
 from ustack.ipv4.protocol import NetProtocol
-from ustack.packet import CHECKSUM_NONE, Packet
+from ustack.packet import CHECKSUM_NONE, PACKET_HOST, Packet
 from ustack.udp.sock import UdpSock
-from ustack.udp.table import UdpTable
+from ustack.udp.table import CONNECTED, UdpTable
 from ustack.wire import udp
 from ustack.wire.checksum import VALID, csum_partial, csum_tcpudp_nofold
-from ustack.wire.icmp import ICMP_DEST_UNREACH, ICMP_FRAG_NEEDED, ICMP_PORT_UNREACH
+from ustack.wire.icmp import ICMP_DEST_UNREACH, ICMP_PORT_UNREACH
 from ustack.wire.ipv4 import IPPROTO_UDP, Ipv4Header
 from ustack.wire.octets import u16
-from ustack.wire.udp import NO_CHECKSUM, UdpHeader
+from ustack.wire.udp import NO_CHECKSUM, UDP_HLEN, UdpHeader
 
 if TYPE_CHECKING:
     from ustack.ipv4.datagram import Ip4Datagram
@@ -55,7 +55,13 @@ class Udp(NetProtocol):
             return self._mcast_deliver(packet, iph, header)
         dev = packet.in_dev
         dif = 0 if dev is None else dev.ifindex
-        sk = self.table.lookup(iph.saddr, header.sport, iph.daddr, header.dport, dif)
+        early = packet.sk
+        if isinstance(early, UdpSock) and early.hashed == CONNECTED:
+            sk: UdpSock | None = early
+            if dst is not early.rx_dst:
+                early.rx_dst, early.rx_dst_ifindex = dst, dif
+        else:
+            sk = self.table.lookup(iph.saddr, header.sport, iph.daddr, header.dport, dif)
         if sk is None:
             return self._no_port(packet)
         if not sk.has_room(header.end - header.payload):
@@ -63,6 +69,22 @@ class Udp(NetProtocol):
         data = packet.buf[header.payload : header.end]
         self.net.deliver(packet)
         sk.enqueue(Datagram(data, iph.saddr, header.sport, iph.daddr, dif, packet.tstamp))
+
+    def early_demux(self, packet: Packet, iph: Ipv4Header) -> None:
+        """udp_v4_early_demux: a connected socket keeps the way its datagrams come."""
+        at = packet.transport_header
+        dev = packet.in_dev
+        if dev is None or packet.pkt_type != PACKET_HOST or at + UDP_HLEN > packet.end:
+            return
+        if self.net.sysctl.udp_early_demux == 0 or not self.table.connected:
+            return
+        dif = dev.ifindex
+        sk = self.table.demux_lookup(iph.saddr, u16(packet.buf, at), iph.daddr, u16(packet.buf, at + 2), dif)
+        if sk is not None:
+            packet.sk = sk
+            dst = sk.rx_dst
+            if dst is not None and dst.genid == self.ip.routing.fib.genid and sk.rx_dst_ifindex == dif:
+                packet.dst = dst
 
     def err_handler(self, packet: Packet, icmp_type: i64, code: i64, info: i64) -> None:
         """__udp4_lib_err: the quoted datagram is one that we sent, so its source is our socket."""
@@ -75,8 +97,7 @@ class Udp(NetProtocol):
         if sk is None:
             self.net.mib.icmp.InErrors += 1
             return
-        if icmp_type == ICMP_DEST_UNREACH and code == ICMP_FRAG_NEEDED:
-            self.ip.routing.update_pmtu(iph.daddr, info)
+        sk.route_error(packet, icmp_type, code, info)
         sk.icmp_error(icmp_type, code)
 
     def _no_port(self, packet: Packet) -> None:
