@@ -35,6 +35,10 @@ serve = ["echo", "http"]
 capture = "frames.pcapng"
 control = "/run/us7.sock"
 log-level = "debug"
+
+[sysctl]
+"net.ipv4.ip_forward" = 1
+"net.ipv4.tcp_rmem" = "4096 131072 1048576"
 """
 
 
@@ -50,6 +54,7 @@ def test_every_setting_has_the_name_of_its_option() -> None:
         capture="frames.pcapng",
         control="/run/us7.sock",
         log_level="debug",
+        sysctl={"net.ipv4.ip_forward": 1, "net.ipv4.tcp_rmem": "4096 131072 1048576"},
     )
 
 

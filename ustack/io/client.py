@@ -11,10 +11,18 @@ import errno
 import select
 import socket
 import threading
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ustack.io import control
 from ustack.io.config import default_control_path
+from ustack.rtnl.dump import follow
+from ustack.rtnl.messages import Ack, Event, Monitor, Nack, RtnlAnswer, RtnlRequest
+from ustack.sock import error
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ustack.rtnl.messages import Object
 
 #: How long the daemon may take to answer, seconds: it is gone or stuck after that.
 PATIENCE: Final = 10.0
@@ -88,6 +96,33 @@ class Client:
                     return
             except ConnectionResetError:
                 return
+
+    # -- rtnetlink
+
+    def request(self, request: RtnlRequest) -> RtnlAnswer:
+        """The answer, a Nack too; of what is long the first piece."""
+        answer = self.ask(request)
+        assert isinstance(answer, RtnlAnswer)
+        return answer
+
+    def objects(self, request: RtnlRequest) -> Iterator[list[Object]]:
+        """What answers a get, dump or flush, piece by piece. Raises the OSError that a Nack stands for."""
+        return follow(self.request, request)
+
+    def events(self, kinds: list[str]) -> Iterator[Event]:
+        """What changes, as it does, for ever; nothing else can be asked with this client afterwards.
+
+        Raises OSError: EINVAL for a kind that is none, ENOBUFS if too many watch, ECONNRESET when the daemon ends.
+        """
+        answer = self.request(Monitor(kinds))
+        if isinstance(answer, Nack):
+            raise error(answer.errno)
+        assert isinstance(answer, Ack)
+        self._connection.settimeout(None)
+        while True:
+            event, _ = self._read()
+            assert isinstance(event, Event)
+            yield event
 
     # -- typed questions
 

@@ -15,6 +15,11 @@ A router has a table for each of its devices instead of ``dev``, ``addr`` and ``
     name = "us1"
     addr = ["198.51.100.2/24"]
 
+Settings of the stack have Linux's names:
+
+    [sysctl]
+    "net.ipv4.ip_forward" = 1
+
 What is given on the command line wins over the file. Every mistake is a ConfigError whose text names the setting.
 """
 
@@ -96,6 +101,7 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, rename="kebab", omit_de
     device: list[Device] = []
     mtu: int = 1500
     no_offload: bool = False
+    sysctl: dict[str, str | int] = {}
     serve: list[str] = []
     capture: str | None = None
     control: str | None = None

@@ -3,7 +3,8 @@
 One request, one answer, in order. A message is one MessagePack object (msgspec) with its kind under ``type``; the
 first request of a connection is Hello with the version, anything else is refused and the connection closed. No
 request waits for the network: a connect answers as soon as the SYN is on its way, so one client never waits for
-another. An answer longer than a message comes as Parts whose joined data is the encoded answer.
+another. An answer longer than a message comes as Parts whose joined data is the encoded answer. What is asked of
+addresses, routes and the like is rtnetlink's (rtnl/messages.py); Monitor makes the connection a stream of Events.
 
 Addresses and ports are integers in host order.
 """
@@ -13,6 +14,8 @@ from __future__ import annotations
 from typing import Final
 
 import msgspec
+
+from ustack.rtnl.messages import RtnlAnswer, RtnlRequest
 
 VERSION: Final = 1
 #: Longest message in either direction, bytes: well below what a UNIX socket's send buffer takes at once.
@@ -179,10 +182,9 @@ class Status(msgspec.Struct, tag="state"):
     counters: dict[str, int]
 
 
-Request = (
-    Hello | GetStatus | Down | Open | Bind | Connect | Disconnect | Listen | GetName | SetOption | GetOption | Shutdown
-)
-Answer = Done | Failed | Opened | Name | Option | Status | Part
+ChannelRequest = Bind | Connect | Disconnect | Listen | GetName | SetOption | GetOption | Shutdown
+Request = Hello | GetStatus | Down | Open | ChannelRequest | RtnlRequest
+Answer = Done | Failed | Opened | Name | Option | Status | Part | RtnlAnswer
 
 
 class ProtocolError(ValueError):

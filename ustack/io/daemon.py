@@ -55,6 +55,7 @@ class Link:
         nic = NicRegisters(RING_SIZE)
         features = self.tap.features & E1000_FEATURES if offload else NO_OFFLOAD
         self.dev = E1000(stack.devices, self.name, random_mac(), nic, mtu, features)
+        self.dev.kind = "tun"
         self.nic = TapNic(self.tap, nic, self.dev.stats)
         stack.add_device(self.dev)
 
@@ -103,6 +104,7 @@ class Daemon:
         self.undo = contextlib.ExitStack()
         with contextlib.ExitStack() as undo:
             self.stack = Stack(os.urandom(SEED_LEN), time.monotonic_ns())
+            later = set_sysctls(self.stack, config.sysctl)
             self.loop = Loop(self.stack)
             undo.callback(self.loop.close)
             if signals:
@@ -115,6 +117,7 @@ class Daemon:
                 undo.callback(link.close)
                 self.links.append(link)
                 self.loop.add_nic(link.nic)
+            refuse(set_sysctls(self.stack, later))
             undo.callback(self._host_settled)
             undo.callback(self.stack.close)
             self._configure_host(loopback)
@@ -221,6 +224,25 @@ def open_control(loop: Loop, path: str, reporter: Reporter) -> ControlServer:
         busy = reason.errno == errno.EADDRINUSE
         text = "a daemon is listening there already" if busy else reason.strerror
         raise OSError(reason.errno, text, path) from None
+
+
+def set_sysctls(stack: Stack, settings: dict[str, str | int]) -> dict[str, str | int]:
+    """Set those whose name there is; the others, which may be those of devices to come. Raises ConfigError."""
+    later: dict[str, str | int] = {}
+    for name, value in settings.items():
+        try:
+            stack.sysctl.set(name, str(value))
+        except OSError as reason:
+            if reason.errno != errno.ENOENT:
+                raise ConfigError(f"sysctl {name} = {value}: {reason.strerror}") from None
+            later[name] = value
+    return later
+
+
+def refuse(settings: dict[str, str | int]) -> None:
+    """Raises ConfigError if there is one."""
+    for name in settings:
+        raise ConfigError(f"sysctl {name}: there is no such setting")
 
 
 def add_address(stack: Stack, dev: E1000, cidr: Cidr) -> None:

@@ -28,6 +28,7 @@ from ustack.inet.sockaddr import AF_INET
 from ustack.io.config import SERVICES, Config, ConfigError, Device, parse_cidr
 from ustack.io.daemon import RING_SIZE, SEED_LEN, Link, add_address, add_gateway, start_services
 from ustack.io.loop import MAX_WAIT, Loop
+from ustack.rtnl.rtnetlink import Rtnetlink
 from ustack.stack import Stack as NetStack
 from ustack.timer import NEVER
 
@@ -131,6 +132,7 @@ class Stack:
         if seed is None:
             seed = os.urandom(SEED_LEN) if lab is None else "".join(addresses).encode().ljust(SEED_LEN, b"\0")
         self.net_stack = NetStack(seed, time.monotonic_ns() if lab is None else lab.now)
+        self.rtnetlink = Rtnetlink(self.net_stack)  #: what ``ip`` and ``sysctl`` do, as messages
         self.loop = Loop(self.net_stack)
         self.link: Link | None = None
         try:

@@ -218,6 +218,11 @@ class Host:
         """Raises ESRCH where there is no such route."""
         self._route("del", network, gateway, dev)
 
+    def add_blackhole(self, network: str) -> None:
+        """What comes for ``network`` ends here without a word. Raises EEXIST, EINVAL."""
+        with errors_about(network):
+            self._ip.route("add", dst=network, type="blackhole")
+
     def _route(self, command: str, network: str, gateway: str | None, dev: str | None) -> None:
         with errors_about(network):
             wanted: dict[str, object] = {"dst": network}

@@ -19,6 +19,9 @@ from ustack.inet.sockaddr import AF_UNSPEC, SockaddrIn
 from ustack.io import control
 from ustack.io.channel import Channel, ListenChannel, Registry, StreamChannel, datagram_pair, stream_pair
 from ustack.io.loop import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, Loop, Worker
+from ustack.rtnl.messages import Ack, Monitor, Nack
+from ustack.rtnl.monitor import Subscription
+from ustack.rtnl.rtnetlink import Rtnetlink
 from ustack.sock import error
 
 if TYPE_CHECKING:
@@ -84,6 +87,7 @@ class ControlServer(Worker):
         super().__init__(loop)
         self.path: str = path
         self.reporter: Reporter = reporter
+        self.rtnetlink = Rtnetlink(loop.stack)
         self.channels = Channels()
         self.clients: set[ControlClient] = set()
         self.listener: socket.socket = listen_at(path)
@@ -134,6 +138,7 @@ class ControlClient(Worker):
         self.greeted: bool = False
         self.ending: bool = False  # close once everything is answered
         self.answers: deque[tuple[bytes, socket.socket | None]] = deque()
+        self.stream: EventStream | None = None  # instead of answers, from Monitor on
         connection.setblocking(False)
         self.loop.add(connection.fileno(), self, EPOLLIN)
 
@@ -156,6 +161,8 @@ class ControlClient(Worker):
                 if passed is not None:
                     passed.close()
             self.answers.clear()
+            if self.stream is not None:
+                self.server.rtnetlink.monitors.unsubscribe(self.stream)
             self.server.left(self)
 
     # -- in
@@ -174,7 +181,9 @@ class ControlClient(Worker):
             request = control.decode_request(message)
         except control.ProtocolError as mistake:
             return self.refuse(errno.EPROTO, str(mistake))
-        if self.greeted:
+        if self.stream is not None:
+            self.refuse(errno.EPROTO, "a monitor asks nothing more")
+        elif self.greeted:
             self.dispatch(request)
         else:
             self.greet(request)
@@ -199,8 +208,14 @@ class ControlClient(Worker):
             elif isinstance(request, control.Down):
                 answer = control.Done()
                 self.loop.stop()
-            else:
+            elif isinstance(request, Monitor):
+                answer = self.monitor(request)
+            elif isinstance(request, control.ChannelRequest):
                 answer = self.on_channel(request)
+            elif isinstance(request, control.Hello):
+                raise error(errno.EPROTO)
+            else:
+                answer = self.server.rtnetlink.request_piece(request)
         except OSError as reason:
             code = reason.errno or errno.EIO
             answer = control.Failed(code, os.strerror(code))
@@ -222,11 +237,18 @@ class ControlClient(Worker):
             raise
         return control.Opened(channel.id), far
 
-    def on_channel(self, request: control.Request) -> control.Answer:
+    def monitor(self, request: Monitor) -> control.Answer:
+        """From here on this connection is a stream of events."""
+        try:
+            stream = EventStream(self, request.kinds)
+            self.server.rtnetlink.monitors.subscribe(stream)
+        except OSError as reason:
+            return Nack(reason.errno or errno.EIO)
+        self.stream = stream
+        return Ack()
+
+    def on_channel(self, request: control.ChannelRequest) -> control.Answer:
         """What concerns one socket."""
-        if isinstance(request, control.Hello):
-            raise error(errno.EPROTO)
-        assert not isinstance(request, control.Open | control.GetStatus | control.Down)
         if isinstance(request, control.GetOption) and is_so_error(request):
             return control.Option(self.server.channels.take_error(request.id))
         channel = self.server.channels.get(request.id)
@@ -265,8 +287,21 @@ class ControlClient(Worker):
             passed = None
         self.flush()
 
+    def work(self) -> None:
+        """Events have come: send them, unless the socket is full anyway."""
+        if self.connection.fileno() >= 0 and not self.answers:
+            self.flush()
+
+    def next_event(self) -> None:
+        """Queue one event, if there is one: the rest waits where it is counted."""
+        if self.stream is not None and self.stream.events:
+            for message in control.encode_answer(self.stream.events.popleft()):
+                self.answers.append((message, None))
+
     def flush(self) -> None:
         """Send what it takes; read the next request only when everything is answered."""
+        if not self.answers:
+            self.next_event()
         while self.answers:
             message, passed = self.answers[0]
             try:
@@ -277,9 +312,22 @@ class ControlClient(Worker):
             except OSError:
                 return self.close()
             self.answers.popleft()
+            if not self.answers:
+                self.next_event()
         if self.ending:
             return self.close()
         self.loop.modify(self.connection.fileno(), EPOLLIN)
+
+
+class EventStream(Subscription):
+    """The events for one connection."""
+
+    def __init__(self, client: ControlClient, kinds: list[str]) -> None:
+        super().__init__(kinds)
+        self.client: ControlClient = client
+
+    def heard(self) -> None:
+        self.client.loop.later(self.client)
 
 
 def send(connection: socket.socket, message: bytes, passed: socket.socket | None) -> None:
