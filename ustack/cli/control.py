@@ -1,4 +1,4 @@
-"""ustack down and ustack status: what asks the running daemon."""
+"""ustack down, status and proc: what asks the running daemon."""
 
 from __future__ import annotations
 
@@ -46,6 +46,21 @@ def status(as_json: bool, control: str | None) -> None:
         click.echo(msgspec.json.format(msgspec.json.encode(document)))
     else:
         show(answer)
+
+
+@click.command()
+@click.argument("name", default="")
+@control_option
+def proc(name: str, control: str | None) -> None:
+    """Print a file of the stack's /proc/net, or without NAME which there are."""
+    from ustack.io.client import Client
+    from ustack.rtnl.messages import GetProc, Text
+
+    with Client(control) as client:
+        answer = client.request(GetProc(name.removeprefix("/proc/").removeprefix("net/")))
+    if not isinstance(answer, Text):
+        raise click.ClickException(f"/proc/net/{name}: there is no such file in ustack, see 'ustack proc'")
+    click.echo(answer.text, nl=False)
 
 
 def show(status: Status) -> None:

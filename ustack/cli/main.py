@@ -23,8 +23,24 @@ COMMANDS: Final = {
     "shell": ("ustack.cli.shell", "Run a command, or a shell, on a network that has a stack on it."),
     "ping": ("ustack.cli.ping", "Send ICMP echo requests out of the stack."),
     "nc": ("ustack.cli.nc", "Connect or listen, TCP or UDP, out of the stack."),
+    "addr": ("ustack.cli.ip.command", "Show and change addresses, as ip does."),
+    "link": ("ustack.cli.ip.command", "Show and change devices, as ip does."),
+    "route": ("ustack.cli.ip.command", "Show, change, ask, save and load routes, as ip does."),
+    "rule": ("ustack.cli.ip.command", "Show and change the rules that choose a table, as ip does."),
+    "neigh": ("ustack.cli.ip.command", "Show and change neighbours, as ip does."),
+    "nexthop": ("ustack.cli.ip.command", "Show and change next hops that routes share, as ip does."),
+    "monitor": ("ustack.cli.ip.command", "Watch all of these change, as ip does."),
+    "ip": ("ustack.cli.ip.command", "The same with the options first: ustack ip -j route show."),
+    "sysctl": ("ustack.cli.sysctl", "Show and set the stack's settings under Linux's names."),
+    "proc": ("ustack.cli.control", "Print what Linux has in /proc/net: the shape of the tables, route counters."),
     "completion": ("ustack.cli.completion", "Print the completion script for bash or zsh."),
 }
+
+#: What iproute2 calls its objects, in the order in which it tries abbreviations, and what we do.
+IP_OBJECTS: Final = {
+    "address": "addr", "route": "route", "rule": "rule", "neighbor": "neigh", "neighbour": "neigh", "link": "link",
+    "monitor": "monitor", "nexthop": "nexthop",
+}  # fmt: skip
 
 #: Exit status for everything that is wrong with the environment rather than with the command line (which is 2).
 FAILURE: Final = 1
@@ -39,6 +55,8 @@ class LazyGroup(click.Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            name = next((ours for word, ours in IP_OBJECTS.items() if name and word.startswith(name)), name)
         if name not in COMMANDS:
             return None
         command = getattr(import_module(COMMANDS[name][0]), name)

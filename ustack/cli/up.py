@@ -28,6 +28,7 @@ MESSAGE_MAX: Final = 4096
 @click.option("--host-addr", metavar="[DEV=]CIDR", multiple=True, help="Bring the host's side up with this address.")
 @click.option("--mtu", type=int, metavar="N", help="MTU of the links, bytes.  [1500]")
 @click.option("--no-offload", is_flag=True, default=None, help="No checksum and segmentation offload on the TAP.")
+@click.option("--sysctl", metavar="NAME=VALUE", multiple=True, help="Setting under Linux's name; several times.")
 @click.option("--serve", metavar="LIST", help="Services: echo, discard, chargen, http; with commas.")
 @click.option("--config", type=click.Path(dir_okay=False, path_type=Path), help="TOML file with the same names.")
 @click.option("--capture", metavar="FILE", help="Write every frame to a pcapng file.")
@@ -54,6 +55,7 @@ def settle(path: Path | None, options: dict[str, Any]) -> Config:
 
     settings = Config() if path is None else load(path)
     settle_devices(settings, options)
+    settle_sysctl(settings, options.pop("sysctl", ()))
     if options["serve"] is not None:
         options["serve"] = [name.strip() for name in options["serve"].split(",") if name.strip()]
     for name, value in options.items():
@@ -61,6 +63,18 @@ def settle(path: Path | None, options: dict[str, Any]) -> Config:
             setattr(settings, name, value)
     settings.check()
     return settings
+
+
+def settle_sysctl(settings: Config, given: Iterable[str]) -> None:
+    """Those of the command line after those of the file, in order. Raises ConfigError for what has no ``=``."""
+    from ustack.io.config import ConfigError
+
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise ConfigError(f"bad --sysctl {text!r}: NAME=VALUE is wanted")
+        settings.sysctl.pop(name.strip(), None)
+        settings.sysctl[name.strip()] = value.strip()
 
 
 def settle_devices(settings: Config, options: dict[str, Any]) -> None:

@@ -1,0 +1,287 @@
+"""ip link: show and set."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Final
+
+from ustack.cli.ip import values
+from ustack.cli.ip.link_text import (
+    IFF_ALLMULTI,
+    IFF_MULTICAST,
+    IFF_NOARP,
+    IFF_NOTRAILERS,
+    IFF_PROMISC,
+    IFF_UP,
+    LinkPrinter,
+)
+from ustack.cli.ip.session import Refused
+from ustack.cli.ip.values import MAC_LENGTH
+from ustack.cli.ip.words import (
+    FAILURE,
+    Mistake,
+    ShowUsage,
+    Words,
+    choose,
+    garbage,
+    invalid,
+    matches,
+    number,
+    second_value,
+    switch,
+)
+from ustack.rtnl.messages import Link
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ustack.cli.ip.session import Session
+
+VERBS: Final = ("add", "set", "change", "replace", "delete", "show", "lst", "list", "help")
+NAME_MAX: Final = 15
+
+
+def do_link(session: Session, argv: list[str]) -> int:
+    """``ip link ...``"""
+    if not argv:
+        return show(session, Words([]))
+    verb = choose(argv[0], VERBS)
+    words = Words(argv[1:])
+    if verb is None:
+        raise Mistake(f'Command "{argv[0]}" is unknown, try "{session.program} link help".\n')
+    if verb == "help":
+        raise ShowUsage
+    if verb in ("set", "change"):
+        session.change("new", LinkGrammar(session, words).parse())
+        return 0
+    if verb in ("add", "replace"):
+        if "type" not in words.rest():
+            raise Mistake('Not enough information: "type" argument is required\n', FAILURE)
+        raise Refused(errno.EOPNOTSUPP)
+    if verb == "delete":
+        session.change("del", LinkGrammar(session, words).parse())
+        return 0
+    return show(session, words)
+
+
+class LinkGrammar:
+    """Reads what is to become of a device."""
+
+    def __init__(self, session: Session, words: Words) -> None:
+        self.session: Session = session
+        self.words: Words = words
+        self.link = Link(flags=0)
+        self.device: str = ""
+        self.mac: bytes | None = None
+
+    def parse(self) -> Link:
+        while self.words:
+            word = self.words.take()
+            for name, short, read in KEYWORDS:
+                if matches(word, name) if short else word == name:
+                    read(self)
+                    break
+            else:
+                self._device(word)
+        if not self.device:
+            raise Mistake('Not enough information: "dev" argument is required.\n')
+        self.link.ifindex = self.session.need_device(self.device)
+        if self.mac is not None:
+            if len(self.mac) != MAC_LENGTH:
+                text = f"Invalid address length {len(self.mac)} - must be {MAC_LENGTH} bytes\n"
+                raise Mistake(text, FAILURE)
+            self.link.mac = int.from_bytes(self.mac, "big")
+        return self.link
+
+    def _device(self, word: str) -> None:
+        if matches(word, "help"):
+            raise ShowUsage
+        if word == "dev":
+            word = self.words.take()
+        if self.device:
+            garbage("dev", word)
+        if not is_device_name(word):
+            invalid(word, '"dev" not a valid ifname')
+        self.device = word
+
+    def _flag(self, flag: int, on: bool) -> None:
+        self.link.change |= flag
+        assert self.link.flags is not None
+        self.link.flags = self.link.flags | flag if on else self.link.flags & ~flag
+
+    def up(self) -> None:
+        self._flag(IFF_UP, True)
+
+    def down(self) -> None:
+        self._flag(IFF_UP, False)
+
+    def multicast(self) -> None:
+        self._flag(IFF_MULTICAST, switch("multicast", self.words.take()))
+
+    def allmulticast(self) -> None:
+        self._flag(IFF_ALLMULTI, switch("allmulticast", self.words.take()))
+
+    def promisc(self) -> None:
+        self._flag(IFF_PROMISC, switch("promisc", self.words.take()))
+
+    def trailers(self) -> None:
+        self._flag(IFF_NOTRAILERS, not switch("trailers", self.words.take()))
+
+    def arp(self) -> None:
+        self._flag(IFF_NOARP, not switch("arp", self.words.take()))
+
+    def name(self) -> None:
+        word = self.words.take()
+        if self.link.name:
+            second_value("name", word)
+        if not is_device_name(word):
+            invalid(word, '"name" not a valid ifname')
+        self.link.name = word
+
+    def address(self) -> None:
+        self.mac = values.link_address(self.words.take())
+
+    def txqueuelen(self) -> None:
+        word = self.words.take()
+        if self.link.txqlen is not None:
+            second_value("txqueuelen", word)
+        self.link.txqlen = integer(word, 'Invalid "txqueuelen" value\n')
+
+    def mtu(self) -> None:
+        word = self.words.take()
+        if self.link.mtu is not None:
+            second_value("mtu", word)
+        self.link.mtu = integer(word, 'Invalid "mtu" value\n')
+
+    def missing(self) -> None:
+        """What ustack's devices do not have."""
+        raise Refused(errno.EOPNOTSUPP)
+
+
+#: The words in the order in which they are tried, whether they may be shortened, and what reads on.
+KEYWORDS: Final[list[tuple[str, bool, Callable[[LinkGrammar], None]]]] = [
+    ("up", False, LinkGrammar.up),
+    ("down", False, LinkGrammar.down),
+    ("name", False, LinkGrammar.name),
+    ("address", True, LinkGrammar.address),
+    ("broadcast", True, LinkGrammar.missing),
+    ("brd", False, LinkGrammar.missing),
+    ("txqueuelen", True, LinkGrammar.txqueuelen),
+    ("qlen", False, LinkGrammar.txqueuelen),
+    ("txqlen", True, LinkGrammar.txqueuelen),
+    ("mtu", False, LinkGrammar.mtu),
+    ("netns", False, LinkGrammar.missing),
+    ("multicast", False, LinkGrammar.multicast),
+    ("allmulticast", False, LinkGrammar.allmulticast),
+    ("promisc", False, LinkGrammar.promisc),
+    ("trailers", False, LinkGrammar.trailers),
+    ("arp", False, LinkGrammar.arp),
+    ("master", False, LinkGrammar.missing),
+    ("nomaster", False, LinkGrammar.missing),
+    ("alias", False, LinkGrammar.missing),
+    ("group", False, LinkGrammar.missing),
+]
+
+
+def integer(text: str, complaint: str) -> int:
+    """A number that C would read into an int, as the 32 bits that it is sent in."""
+    negative = text.startswith("-")
+    value = number(text[1:] if negative else text, complaint, 0x7FFF_FFFF)
+    return -value & 0xFFFF_FFFF if negative else value
+
+
+def is_device_name(name: str) -> bool:
+    """What the kernel takes (dev_valid_name)."""
+    return 0 < len(name) <= NAME_MAX and name not in (".", "..") and not any(c in "/:" or c.isspace() for c in name)
+
+
+# -- show
+
+
+class LinkFilter:
+    """Which devices are meant, in ip link and ip addr."""
+
+    def __init__(self, session: Session) -> None:
+        self.session: Session = session
+        self.device: str = ""
+        self.ifindex: int = 0
+        self.kind: str | None = None
+        self.up: bool = False
+        self.nothing: bool = False  #: a device is asked about that cannot be
+
+    def read(self, words: Words, word: str) -> None:
+        """One word; those that are none of a device's are its name."""
+        if word == "up":
+            self.up = True
+        elif matches(word, "group"):
+            text = words.take()
+            if text != "default":
+                number(text, 'Invalid "group" value\n')
+                self.nothing = text != "0"
+        elif word == "master":
+            self._no_master(words.take())
+        elif word == "vrf":
+            invalid(words.take(), "Not a valid VRF name\n")
+        elif word == "nomaster":
+            pass
+        elif word == "type":
+            self.kind = words.take()
+        else:
+            self._device(words.take() if word == "dev" else word)
+
+    def _no_master(self, name: str) -> None:
+        """No device of ours has one."""
+        if not self.session.find_device(name):
+            invalid(name, "Device does not exist\n")
+        self.nothing = True
+
+    def _device(self, word: str) -> None:
+        if matches(word, "help"):
+            raise ShowUsage
+        if self.device:
+            garbage("dev", word)
+        self.device = word
+
+    def resolve(self) -> None:
+        if self.device:
+            self.ifindex = self.session.find_device(self.device)
+            if not self.ifindex:
+                raise Mistake(f'Device "{self.device}" does not exist.\n', FAILURE)
+
+    def request(self) -> Link:
+        return Link(ifindex=self.ifindex)
+
+    def agrees(self, link: Link) -> bool:
+        return (
+            not self.nothing
+            and (self.kind is None or self.kind == link.kind)
+            and (not self.up or bool((link.flags or 0) & IFF_UP))
+        )
+
+
+def show(session: Session, words: Words) -> int:
+    chosen = LinkFilter(session)
+    while words:
+        chosen.read(words, words.take())
+    chosen.resolve()
+    out = session.printer()
+    printer = LinkPrinter(session, out)
+    out.begin()
+    for link in session.dump(chosen.request()):
+        assert isinstance(link, Link)
+        out.open()  # as iproute2 does: an object without members stands for what is left out
+        if chosen.agrees(link):
+            show_one(session, printer, link)
+            out.text("\n")
+        out.close()
+    out.end()
+    return 0
+
+
+def show_one(session: Session, printer: LinkPrinter, link: Link) -> None:
+    if session.options.brief:
+        printer.brief(link)
+        return
+    printer.head(link, mode=True)
+    if session.options.stats:
+        printer.stats(link)
