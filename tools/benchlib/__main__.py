@@ -3,6 +3,7 @@
     tools/bench                     everything: minutes for each round
     tools/bench quick               a short look: one round, the compiled stack, the kernel and the ceiling
     tools/bench profile MODE        where the time goes: ping tcp-send tcp-recv udp-echo udp-echo-32 connrate
+    tools/bench fib                 routing tables of the Internet's size, beside pytricia and py-radix
 
 Needs the right to make network namespaces and TAP devices (root). It judges nothing: the floors stand beside the
 figures, the status is 0 whatever they are.
@@ -19,9 +20,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from benchlib import environments, report
+from benchlib import environments, fib, report
 from benchlib.lab import Unavailable
 from benchlib.measure import LOAD, Bench, Effort, Row
+from benchlib.prefixes import FULL_FEED
 from benchlib.profile import profile
 from benchlib.targets import EVERYTHING, Ceiling, Kernel, Pytcp, Slirp, Target, Ustack
 
@@ -48,6 +50,8 @@ class Options(argparse.Namespace):
     ceiling: str | None
     python: str | None
     json: Path | None
+    routes: int
+    svg: Path
     interpreted: bool
     no_offload: bool
 
@@ -61,7 +65,7 @@ def parse() -> Options:
         prog="tools/bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("command", nargs="?", choices=["all", "quick", "profile"], default="all")
+    add("command", nargs="?", choices=["all", "quick", "profile", "fib"], default="all")
     add("mode", nargs="?", default="", help="what profile looks at")
     add("--rounds", type=int, help="how often everything is measured; medians are shown  [3, quick: 1]")
     add("--secs", type=float, help="seconds of each bulk and echo measurement  [4, quick: 2]")
@@ -73,7 +77,9 @@ def parse() -> Options:
     add("--ceiling", metavar="PATH", help="a program that speaks just enough TCP: PROGRAM TAP ADDRESS gso|plain")
     add("--python", metavar="PATH", help="a Python that has the compiled form; else the wheel is built and installed")
     add("--json", type=Path, metavar="FILE", help="write every sample there")
-    add("--interpreted", action="store_true", help="profile: the sources, by cProfile")
+    add("--routes", type=int, default=FULL_FEED, metavar="N", help=f"fib: in the large table  [{FULL_FEED}]")
+    add("--svg", type=Path, default=Path("lookups.svg"), metavar="FILE", help="fib: the drawing  [lookups.svg]")
+    add("--interpreted", action="store_true", help="profile: the sources, by cProfile; fib: the sources")
     add("--no-offload", action="store_true", help="profile: a TAP without offload")
     return parser.parse_args(namespace=Options())
 
@@ -188,6 +194,9 @@ def main() -> int:
     try:
         if options.command == "profile":
             run_profile(options)
+        elif options.command == "fib":
+            python = sys.executable if options.interpreted else options.python
+            fib.run(python, options.routes, options.rounds or 3, options.svg, options.json, say)
         else:
             run(options)
     except (Unavailable, OSError, ValueError) as reason:

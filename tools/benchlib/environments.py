@@ -13,6 +13,8 @@ from benchlib.targets import TOOLS
 
 #: The release the figures in the documentation are of.
 PYTCP: Final = "pmd-pytcp==0.3.8"
+#: Longest prefix match in C, for Python.
+FIB_PEERS: Final = ["pytricia==1.3.0", "py-radix==1.1.0"]
 #: tools/setup.sh's steps from nothing to an environment with the compiled wheel; the last line says where.
 BUILD: Final = """
 set -euo pipefail
@@ -34,17 +36,28 @@ def compiled_python() -> str:
 
 def pytcp_python() -> str:
     """Of an environment with nothing but pmd-pytcp in it, beside ours. Raises Unavailable."""
-    home = Path(os.environ.get("VENV", sys.prefix)) / "pytcp"
+    return peer_python("pytcp", [PYTCP], ["pmd_pytcp"])
+
+
+def fib_python() -> str:
+    """Of one with the other routing tables. Raises Unavailable."""
+    return peer_python("fib", FIB_PEERS, ["pytricia", "radix"])
+
+
+def peer_python(name: str, packages: list[str], modules: list[str]) -> str:
+    home = Path(os.environ.get("VENV", sys.prefix)) / name
     python = home / "bin" / "python"
-    for command in ([sys.executable, "-m", "venv", str(home)], [str(python), "-m", "pip", "install", "-qq", PYTCP]):
-        if has_pytcp(python):
+    install = [str(python), "-m", "pip", "install", "-qq", *packages]
+    for command in ([sys.executable, "-m", "venv", str(home)], install):
+        if has(python, modules):
             break
         run = subprocess.run(command, capture_output=True, text=True, check=False)
         if run.returncode != 0:
-            raise Unavailable(f"{PYTCP} cannot be installed: {(run.stderr.strip().splitlines() or ['?'])[-1]}")
+            reason = (run.stderr.strip().splitlines() or ["?"])[-1]
+            raise Unavailable(f"{' and '.join(packages)} cannot be installed: {reason}")
     return str(python)
 
 
-def has_pytcp(python: Path) -> bool:
-    probe = [str(python), "-P", "-c", "import pmd_pytcp"]
+def has(python: Path, modules: list[str]) -> bool:
+    probe = [str(python), "-P", "-c", f"import {', '.join(modules)}"]
     return python.exists() and subprocess.run(probe, capture_output=True, check=False).returncode == 0

@@ -5,12 +5,13 @@ closes when its peer does), TCP chargen (19), UDP echo (7) and ICMP echo. Every 
 object a line on stdout, an "error" in it where the stack did not answer.
 
     load.py MODE HOST [--secs S] [--n N] [--outstanding K] [--size B] [--pid PID[,PID]] [--cc NAME]
-    MODE: wait ping tcp-send tcp-recv udp-echo connrate idle
+    MODE: wait ping tcp-send tcp-recv udp-echo udp-flood connrate idle
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import re
@@ -209,6 +210,25 @@ def fill(sock: socket.socket, data: bytes, count: int) -> None:
         sock.send(data)
 
 
+def udp_flood(options: Options) -> Result:
+    """Datagrams to the hosts of the /24 that begins at ``host``, one after the other, as fast as they leave."""
+    data, sent = bytes(options.size), 0
+    network = options.host.rpartition(".")[0]
+    addresses = [(f"{network}.{number}", DISCARD) for number in range(1, 255)]
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sendto = sock.sendto
+    start = time.perf_counter()
+    end = start + options.secs
+    while time.perf_counter() < end:
+        for address in addresses:
+            with contextlib.suppress(OSError):  # ENOBUFS: the link's queue is full
+                sendto(data, address)
+                sent += 1
+    took = time.perf_counter() - start
+    sock.close()
+    return {"sent_s": round(sent / took), "seconds": round(took, 3)}
+
+
 def connrate(options: Options) -> Result:
     """Connections a second, one after the other: connect, FIN both ways, close."""
     count, failed = options.n or CONNECTIONS, 0
@@ -250,6 +270,7 @@ MODES: Mapping[str, Callable[[Options], Result]] = {
     "tcp-send": tcp_send,
     "tcp-recv": tcp_recv,
     "udp-echo": udp_echo,
+    "udp-flood": udp_flood,
     "connrate": connrate,
     "idle": idle,
 }
