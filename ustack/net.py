@@ -84,6 +84,10 @@ class Net:
         for watcher in self.rtnl_watchers:
             watcher.changed(event, what)
 
+    def ip4_reply_mark(self, mark: i64) -> i64:
+        """The mark of what answers a packet that has ``mark`` (IP4_REPLY_MARK), 0 for the answering socket's own."""
+        return mark if self.sysctl.fwmark_reflect != 0 else 0
+
     def receive(self, packet: Packet) -> None:
         """A device hands ``packet`` to the stack: from here on it must end in deliver, forward or drop."""
         packet.accounted = True

@@ -109,10 +109,6 @@ class Packet:
             return self.buf[self.data : self.end]
         return self.buf[self.data : self.end] + b"".join(self.frags)
 
-    def payload_view(self) -> memoryview:
-        """The linear bytes from ``data`` to ``end`` without a copy; received packets only."""
-        return memoryview(self.buf)[self.data : self.end]
-
     def push_mac_header(self, header: bytes) -> None:
         """Put a link-layer header before the network header (dev_hard_header); ``data`` points at it afterwards."""
         shift: i64 = len(header) - self.network_header

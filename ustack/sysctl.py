@@ -25,6 +25,8 @@ class Sysctl:
     ip_default_ttl: i64 = 64
     ip_nonlocal_bind: i64 = 0
     ip_forward_use_pmtu: i64 = 0
+    ip_forward_update_priority: i64 = 1  #: what is forwarded has the priority of its TOS
+    fwmark_reflect: i64 = 0  #: what answers a packet and has no socket has its mark
     ip_early_demux: i64 = 1  #: a connection's packets are found before they are routed, and go its way ...
     tcp_early_demux: i64 = 1  #: ... TCP's ...
     udp_early_demux: i64 = 1  #: ... and connected UDP's
@@ -67,6 +69,7 @@ class Sysctl:
     tcp_abort_on_overflow: i64 = 0
     tcp_challenge_ack_limit: i64 = 1000
     tcp_fin_timeout: i64 = 60
+    tcp_fwmark_accept: i64 = 0
     tcp_invalid_ratelimit: i64 = 500  #: ms
     tcp_keepalive_intvl: i64 = 75
     tcp_keepalive_probes: i64 = 9

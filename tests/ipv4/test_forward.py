@@ -46,6 +46,25 @@ def test_it_leaves_one_hop_older_and_otherwise_untouched(length: int) -> None:
     assert host.balanced() and host.net.mib.path.forwarded == 1
 
 
+@pytest.mark.parametrize(
+    ("tos", "priority"), [(0, 0), (0x02, 0), (0x08, 2), (0x10, 6), (0x18, 4), (0x2E, 2), (0xB8, 4), (0xE0, 0)]
+)
+def test_it_gets_the_priority_of_its_tos(tos: int, priority: int) -> None:
+    """ip_forward_update_priority (rt_tos2priority): the queue on the way out is told what the sender asked for."""
+    host = router()
+    seen: list[int] = []
+
+    def note(state: HookState) -> int:
+        seen.append(int(state.packet.priority))
+        return NF_ACCEPT
+
+    host.hooks.nf_register_hook(NF_INET_FORWARD, note)
+    host.rx(datagram(PEER, FAR, tos=tos))
+    host.net.sysctl.ip_forward_update_priority = 0
+    host.rx(datagram(PEER, FAR, tos=tos))
+    assert seen == [priority, 0]
+
+
 def test_off_by_default() -> None:
     """RFC 1122 3.3.1.1: a host "MUST NOT" forward unless configured to."""
     host = Host()

@@ -12,6 +12,7 @@ from ustack.inet.family import SOCK_RAW, SOCK_STREAM
 from ustack.inet.security import CAP_NET_ADMIN, CAP_NET_RAW
 from ustack.inet.sockaddr import INADDR_ANY
 from ustack.ipv4.options import ip_options_get
+from ustack.routing.flow import rt_tos2priority
 from ustack.sock import error
 from ustack.wire.ipv4 import IP_HLEN
 
@@ -46,9 +47,6 @@ INET_ECN_MASK: Final = 3
 _INT: Final = Struct("=i")
 #: struct ip_mreqn: imr_multiaddr, imr_address (network order), and in the machine's order imr_ifindex.
 _ADDR: Final = Struct("!I")
-
-#: rt_tos2priority: the queue that each TOS value with its precedence bits taken off belongs in (ip_tos2prio).
-_TOS2PRIO: Final = (0, 0, 0, 0, 2, 2, 2, 2, 6, 6, 6, 6, 4, 4, 4, 4)
 
 #: Options that are one flag of Sock, and for which an empty value is an error.
 _FLAGS: Final = {
@@ -241,5 +239,5 @@ def set_tos(sk: Sock, tos: i64) -> None:
         tos = tos & ~INET_ECN_MASK | sk.tos & INET_ECN_MASK
     if tos != sk.tos:
         sk.tos = tos
-        sk.priority = _TOS2PRIO[(tos >> 1) & 0xF]
+        sk.priority = rt_tos2priority(tos)
         sk.dst_cache = None

@@ -19,6 +19,7 @@ from ustack.packet import (
     Packet,
     PacketHandler,
 )
+from ustack.routing.flow import rt_tos2priority
 from ustack.timer import NSEC_PER_MSEC
 from ustack.wire import ipv4
 from ustack.wire.checksum import csum_tcpudp_nofold, fold
@@ -79,6 +80,8 @@ class IpForward(PacketHandler):
         self._grow_older(packet, iph)
         if packet.redirected and (opt is None or not opt.srr):
             self.ip_rt_send_redirect(packet, iph, dst)
+        if self.net.sysctl.ip_forward_update_priority != 0:
+            packet.priority = rt_tos2priority(iph.tos)
         if self.hooks.active(NF_INET_FORWARD):
             self.hooks.nf_hook(NF_INET_FORWARD, packet, packet.in_dev, dst.dev, self._finish)
         else:

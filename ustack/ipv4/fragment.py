@@ -11,7 +11,7 @@ from ustack.device.gso import csum_help
 from ustack.ipv4.options import ip_options_fragment
 from ustack.packet import CHECKSUM_PARTIAL, Packet
 from ustack.wire import ipv4
-from ustack.wire.ipv4 import IP_HLEN, IP_MF, Ipv4Header
+from ustack.wire.ipv4 import IP_HLEN, IP_MF, IP_OFFSET, Ipv4Header
 
 #: The bit that RFC 791 reserves, "must be zero"; a fragment begins anew without it.
 _RESERVED: Final[i64] = 0x8000
@@ -33,7 +33,9 @@ def ip_do_fragment(packet: Packet, iph: Ipv4Header, mtu: i64) -> list[Packet]:
     if step <= 0:
         return []
     options = packet.buf[iph.start + IP_HLEN : iph.start + hlen]
-    later = ip_options_fragment(options) if options else options
+    # what is a later fragment itself has only the options that were to be copied
+    is_later = iph.frag_off & IP_OFFSET != 0
+    later = options if is_later or not options else ip_options_fragment(options)
     payload = iph.start + hlen
     end = packet.end
     fragments: list[Packet] = []

@@ -15,7 +15,7 @@ from ustack.drop import Reason
 from ustack.dst import RTN_BROADCAST, RTN_MULTICAST, Dst
 from ustack.ipv4.icmp_ratelimit import REFUSED
 from ustack.ipv4.icmp_send import INADDR_DUMMY, IcmpErrors
-from ustack.ipv4.options import ip_options_echo
+from ustack.ipv4.options import NO_PROBLEM, ip_options_echo
 from ustack.ipv4.protocol import NetProtocol, Protocols
 from ustack.packet import CHECKSUM_NONE, Packet
 from ustack.routing.flow import Flow
@@ -115,6 +115,7 @@ class Icmp(NetProtocol):
         self._reply_daddr: i64 = 0
         self._reply_saddr: i64 = 0
         self._reply_tos: i64 = 0
+        self._reply_mark: i64 = 0
         self._reply_source: i64 = 0
 
     # -- arrival
@@ -242,26 +243,30 @@ class Icmp(NetProtocol):
     def _send_reply(self, packet: Packet, iph: Ipv4Header, message: bytes, verdict: i64) -> None:
         # RFC 1122 3.2.2.6: the reply's source MUST be the specific-destination address
         saddr = self.routing.fib_compute_spec_dst(packet)
-        dst = self._reply_route(iph, saddr)
+        mark = self.net.ip4_reply_mark(packet.mark)
+        dst = self._reply_route(iph, saddr, mark)
         if dst is not None and self.errors.limits.xrlim_allow(verdict, iph.saddr, dst.dev):
             opt = None if packet.opt is None else ip_options_echo(packet.opt, self.routing)
-            self.errors.send(message, dst, self._reply_source, iph.saddr, iph.tos, opt)
+            if opt is not None and opt.pp_ptr != NO_PROBLEM:
+                return
+            self.errors.send(message, dst, self._reply_source, iph.saddr, iph.tos, mark, opt)
 
-    def _reply_route(self, iph: Ipv4Header, saddr: i64) -> Dst | None:
+    def _reply_route(self, iph: Ipv4Header, saddr: i64, mark: i64) -> Dst | None:
         dst = self._reply_dst
         if (
             dst is not None
             and iph.saddr == self._reply_daddr
             and saddr == self._reply_saddr
             and iph.tos == self._reply_tos
+            and mark == self._reply_mark
             and self.routing.dst_valid(dst)
         ):
             return dst
-        flow = Flow(iph.saddr, saddr, 0, iph.tos, IPPROTO_ICMP)
+        flow = Flow(iph.saddr, saddr, 0, iph.tos, IPPROTO_ICMP, mark=mark)
         dst = self.errors.route(flow)
         self._reply_dst = dst
         self._reply_source = flow.saddr or INADDR_DUMMY
-        self._reply_daddr, self._reply_saddr, self._reply_tos = iph.saddr, saddr, iph.tos
+        self._reply_daddr, self._reply_saddr, self._reply_tos, self._reply_mark = iph.saddr, saddr, iph.tos, mark
         return dst
 
     def _echo_reply(self, packet: Packet) -> None:

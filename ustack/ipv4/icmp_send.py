@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Final
 
 from mypy_extensions import i64
 
-from ustack.dst import RTN_BROADCAST, RTN_MULTICAST, Dst, ip4_dst_hoplimit
+from ustack.dst import RTCF_BROADCAST, RTCF_MULTICAST, RTN_BROADCAST, RTN_MULTICAST, Dst, ip4_dst_hoplimit
 from ustack.ipv4.icmp_ratelimit import REFUSED, IcmpLimits
+from ustack.ipv4.options import NO_PROBLEM, ip_options_echo
 from ustack.net import IcmpSender, Net
 from ustack.packet import PACKET_HOST, PACKET_OUTGOING, Packet
 from ustack.routing.flow import RT_SCOPE_LINK, Flow
@@ -65,7 +66,8 @@ class IcmpErrors(IcmpSender):
         verdict = self.limits.global_allow(icmp_type, code, packet.in_dev)
         if verdict == REFUSED:
             return
-        flow = Flow(iph.saddr, self._source(packet, iph), 0, error_tos(iph.tos), IPPROTO_ICMP)
+        mark = self.net.ip4_reply_mark(packet.mark)
+        flow = Flow(iph.saddr, self._source(packet, iph), 0, error_tos(iph.tos), IPPROTO_ICMP, mark=mark)
         # skb_in: the error takes the way of what it is about, among several
         packet.iph = iph
         dst = self.route(flow, packet)
@@ -76,15 +78,22 @@ class IcmpErrors(IcmpSender):
     def _emit(
         self, packet: Packet, iph: Ipv4Header, flow: Flow, dst: Dst, icmp_type: i64, code: i64, info: i64
     ) -> None:
-        room = min(dst.mtu, MAX_ERROR_LEN) - IP_HLEN - ICMP_HLEN
+        opt = None if packet.opt is None else ip_options_echo(packet.opt, self.routing)
+        if opt is not None and opt.pp_ptr != NO_PROBLEM:
+            return
+        room = min(dst.mtu, MAX_ERROR_LEN) - IP_HLEN - ICMP_HLEN - (0 if opt is None else len(opt.data))
         message = icmp.emit(icmp_type, code, second_word(icmp_type, code, info), quote(packet, iph.start, room))
-        self.send(message, dst, flow.saddr or INADDR_DUMMY, iph.saddr, flow.tos)
+        self.send(message, dst, flow.saddr or INADDR_DUMMY, iph.saddr, flow.tos, flow.mark, opt)
 
-    def send(self, message: bytes, dst: Dst, saddr: i64, daddr: i64, tos: i64, opt: IpOptions | None = None) -> None:
+    def send(
+        self, message: bytes, dst: Dst, saddr: i64, daddr: i64, tos: i64, mark: i64, opt: IpOptions | None = None
+    ) -> None:
         """Send a finished ICMP message and count it (icmp_push_reply)."""
         self.count_out(message[0])
         ttl = ip4_dst_hoplimit(dst, self.net.sysctl.ip_default_ttl)
-        self.output.ip_build_and_send_pkt(Packet(message), dst, saddr, daddr, IPPROTO_ICMP, tos, ttl, False, None, opt)
+        packet = Packet(message)
+        packet.mark = mark
+        self.output.ip_build_and_send_pkt(packet, dst, saddr, daddr, IPPROTO_ICMP, tos, ttl, False, None, opt)
 
     def route(self, flow: Flow, packet: Packet | None = None) -> Dst | None:
         """The way back to a sender; None if there is none, or if it is one that nobody may be answered by.
@@ -126,9 +135,14 @@ class IcmpErrors(IcmpSender):
             return False
         # "a datagram destined to an IP broadcast or IP multicast address"
         dst = packet.dst
-        rt_type = self.routing.inet_addr_type(iph.daddr) if dst is None else dst.rt_type
-        if rt_type == RTN_BROADCAST or rt_type == RTN_MULTICAST:
-            return False
+        if dst is not None:
+            # one that is forwarded as a whole (bc_forwarding) is no broadcast here
+            if dst.flags() & (RTCF_BROADCAST | RTCF_MULTICAST) != 0:
+                return False
+        else:
+            rt_type = self.routing.inet_addr_type(iph.daddr)
+            if rt_type == RTN_BROADCAST or rt_type == RTN_MULTICAST:
+                return False
         # "a non-initial fragment"
         if iph.frag_off & IP_OFFSET:
             return False

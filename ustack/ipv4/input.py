@@ -12,7 +12,7 @@ from mypy_extensions import i64
 
 from ustack.drop import Reason
 from ustack.dst import RTN_BROADCAST, RTN_LOCAL, RTN_MULTICAST, Dst
-from ustack.ipv4.options import NO_PROBLEM, ip_options_compile, ip_options_rcv_srr, write_options
+from ustack.ipv4.options import NO_PROBLEM, ip_options_compile, ip_options_rcv_srr
 from ustack.netfilter.hooks import NF_INET_LOCAL_IN, NF_INET_PRE_ROUTING, Hooks
 from ustack.packet import PACKET_BROADCAST, PACKET_MULTICAST, PACKET_OTHERHOST, Packet, PacketHandler
 from ustack.wire import ipv4
@@ -96,7 +96,7 @@ class Ipv4Input(PacketHandler):
             if packet.dst is None or packet.dst.input is None:
                 reason = self.routing.ip_route_input(packet)
                 if reason is not None:
-                    return self.net.drop(packet, reason)
+                    return self._no_way(packet, iph, reason)
         if iph.header_len > IP_HLEN and not self.ip_rcv_options(packet, iph):
             return
         dst = packet.dst
@@ -133,10 +133,15 @@ class Ipv4Input(PacketHandler):
         packet.linearize()
         data = packet.buf[iph.start + IP_HLEN : iph.start + iph.header_len]
         opt = ip_options_compile(data, self.routing, self.routing.fib_compute_spec_dst(packet), self.net.now)
+        packet.opt = opt
+        if opt.is_changed:
+            # in place: whoever forwards it sums anew, and an ICMP error quotes what came, checksum and all
+            packet.buf = b"".join(
+                (packet.buf[: iph.start + IP_HLEN], bytes(opt.data), packet.buf[iph.start + iph.header_len :])
+            )
         if opt.pp_ptr != NO_PROBLEM:
             self.net.drop(packet, Reason.IP_OPTIONS, opt.pp_ptr)
             return False
-        packet.opt = opt
         if opt.srr:
             # RFC 7126 4.3.5: routers and hosts should not act on source routes unless told to
             if packet.dev is None or not packet.dev.in_dev.source_route():
@@ -148,9 +153,14 @@ class Ipv4Input(PacketHandler):
                     self.net.icmp.icmp_send(packet, ICMP_PARAMETERPROB, 0, fault)
                 self.net.drop(packet, Reason.IP_SOURCE_ROUTED)
                 return False
-        if opt.is_changed:
-            write_options(packet, iph, opt)
         return True
+
+    def _no_way(self, packet: Packet, iph: Ipv4Header, reason: Reason) -> None:
+        """Drop what has no route; an error route (ip_error) comes after the options, as every route does."""
+        is_error_route = self.routing.input_route.no_route_errno != 0
+        if is_error_route and iph.header_len > IP_HLEN and not self.ip_rcv_options(packet, iph):
+            return
+        self.net.drop(packet, reason)
 
 
 class _RcvFinish(PacketHandler):

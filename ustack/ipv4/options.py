@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from librt.strings import BytesWriter
 from mypy_extensions import i64
 
-from ustack.dst import RTN_UNICAST
+from ustack.dst import RTN_LOCAL, RTN_UNICAST
 from ustack.sock import error
 from ustack.timer import NSEC_PER_MSEC
 from ustack.wire import ipv4
@@ -86,6 +86,7 @@ class _Compiler:
         self.routing: Routing | None = routing
         self.spec_dst: i64 = spec_dst
         self.now: i64 = now
+        self.is_echo: bool = False  #: for an answer: an option that is full goes along as it is
 
     def run(self) -> i64:
         data = self.opt.data
@@ -180,14 +181,15 @@ class _Compiler:
         flags: i64 = opt.data[at + 3]
         if opt.data[at + 2] <= length:
             fault = self._stamp(at, length, flags & 0xF)
-        elif flags & 0xF != IPOPT_TS_PRESPEC:
+        elif flags & 0xF != IPOPT_TS_PRESPEC and not self.is_echo:
             # RFC 791: "the number of IP modules that cannot register timestamps due to lack of space"
             if flags >> 4 == 15:
                 return IP_HLEN + at + 3
             if self.routing is not None:
                 opt.data[at + 3] = flags + 0x10
                 opt.is_changed = True
-        opt.ts = IP_HLEN + at
+        if fault == NO_PROBLEM:
+            opt.ts = IP_HLEN + at
         return fault
 
     def _stamp(self, at: i64, length: i64, kind: i64) -> i64:
@@ -258,6 +260,7 @@ def ip_options_build(opt: IpOptions, daddr: i64, source: i64, now: i64) -> bytes
 def ip_options_echo(opt: IpOptions, routing: Routing) -> IpOptions:
     """Options for the answer to a packet with ``opt``: routes and times go on being recorded (__ip_options_echo).
 
+    With a ``pp_ptr`` there is to be no answer: the options have a place left that is too small for what goes there.
     A source route is not reversed: whoever forges one would steer our answer (CVE-2021-31344).
     """
     # RFC 1122 3.2.2.6: "If a Record Route and/or Timestamp option is received in an ICMP Echo Request, this option
@@ -268,8 +271,12 @@ def ip_options_echo(opt: IpOptions, routing: Routing) -> IpOptions:
             start = where - IP_HLEN
             data += bytes(opt.data[start : start + opt.data[start + 1]])
     echo = _Compiler(ipv4.padded(data), None, 0, 0)
-    if echo.run() != NO_PROBLEM:
-        return IpOptions(b"")
+    echo.is_echo = True
+    fault = echo.run()
+    if fault != NO_PROBLEM:
+        refused = IpOptions(b"")
+        refused.pp_ptr = fault
+        return refused
     return echo.opt
 
 
@@ -305,21 +312,32 @@ def ip_options_rcv_srr(packet: Packet, iph: Ipv4Header, opt: IpOptions, routing:
     if dst.rt_type == RTN_UNICAST:
         # RFC 1812 5.2.4.1: not at us, and strict: the route was not followed
         return 16 if opt.is_strictroute else 0
+    if dst.rt_type != RTN_LOCAL:
+        return -1
     at = opt.srr - IP_HLEN
     pointer: i64 = opt.data[at + 2]
     length: i64 = opt.data[at + 1]
-    if pointer > length:
-        return 0
-    if pointer + 3 > length:
-        return opt.srr + 2
-    daddr = iph.daddr
-    iph.daddr = opt.nexthop = opt.get(opt.srr + pointer - 1)
-    reason = routing.ip_route_input(packet)
-    iph.daddr = daddr
-    routed = packet.dst
-    if reason is not None or routed is None or routed.rt_type != RTN_UNICAST:
-        return -1
-    opt.srr_is_hit = True
+    while pointer <= length:
+        if pointer + 3 > length:
+            return opt.srr + 2
+        nexthop = opt.get(opt.srr + pointer - 1)
+        came_to = iph.daddr
+        iph.daddr = nexthop
+        reason = routing.ip_route_input(packet)
+        routed = packet.dst
+        if reason is not None or routed is None or (routed.rt_type != RTN_UNICAST and routed.rt_type != RTN_LOCAL):
+            iph.daddr = came_to
+            return -1
+        if routed.rt_type == RTN_UNICAST:
+            iph.daddr = came_to
+            opt.nexthop = nexthop
+            opt.srr_is_hit = True
+            return 0
+        # "Superfast 8) loopback forward": the hop is ourselves as well
+        start = iph.start + 16
+        packet.buf = b"".join((packet.buf[:start], int(nexthop).to_bytes(4, "big"), packet.buf[start + 4 :]))
+        opt.is_changed = True
+        pointer += 4
     return 0
 
 
@@ -337,8 +355,9 @@ def ip_forward_options(packet: Packet, iph: Ipv4Header, opt: IpOptions, routing:
         iph.daddr = opt.nexthop
         opt.put(opt.srr + data[at + 2] - 1, source)
         data[at + 2] += 4
-    if opt.ts_needaddr:
-        opt.put(opt.ts + data[opt.ts - IP_HLEN + 2] - 9, source)
+        if opt.ts_needaddr:
+            # only then, as in Linux: who is on no source route tells where it came in
+            opt.put(opt.ts + data[opt.ts - IP_HLEN + 2] - 9, source)
     if opt.is_changed:
         write_options(packet, iph, opt)
 

@@ -13,6 +13,14 @@ RT_SCOPE_LINK: Final = 253
 RT_SCOPE_HOST: Final = 254
 RT_SCOPE_NOWHERE: Final = 255
 
+#: The queue that each TOS value, its precedence bits taken off, belongs in (ip_tos2prio).
+_TOS2PRIO: Final = (0, 0, 0, 0, 2, 2, 2, 2, 6, 6, 6, 6, 4, 4, 4, 4)
+
+
+def rt_tos2priority(tos: i64) -> i64:
+    """SO_PRIORITY of what has that TOS."""
+    return _TOS2PRIO[(tos >> 1) & 0xF]
+
 
 class Flow:
     """Addresses and ports in host order; 0 means any, or "choose one". ``oif`` and ``iif`` are interface indices.

@@ -42,7 +42,7 @@ def tcp_v4_syn_recv_sock(req: RequestSock, packet: Packet, th: TcpHeader) -> Tcp
     if len(queue) > listener.max_ack_backlog:
         req.acked = True
         if net.sysctl.tcp_abort_on_overflow:
-            tcp_v4_send_reset(req.tables, packet, th)
+            tcp_v4_send_reset(req.tables, packet, th, listener.mark)
             net.mib.tcpext.EmbryonicRsts += 1
             req.remove()
         net.drop(packet, Reason.TCP_LISTEN_OVERFLOW)
@@ -67,7 +67,6 @@ def inherit(child: TcpControl, listener: TcpControl) -> None:
     child.tos = listener.tos
     child.uc_ttl = listener.uc_ttl
     child.min_ttl = listener.min_ttl
-    child.mark = listener.mark
     child.priority = listener.priority
     child.pmtudisc = listener.pmtudisc
     child.rcvbuf = listener.rcvbuf
@@ -90,6 +89,7 @@ def take_request(child: TcpControl, req: RequestSock) -> None:
     """The control block as the handshake left it (tcp_create_openreq_child)."""
     child.move(Event.PASSIVE_OPEN)
     child.move(Event.RCV_SYN)
+    child.mark = req.mark
     child.saddr = child.rcv_saddr = req.laddr
     child.daddr = req.raddr
     child.dport = req.rport

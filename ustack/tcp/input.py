@@ -335,7 +335,7 @@ def check_ack(tp: TcpControl, packet: Packet, th: TcpHeader) -> bool:
     """Fifth step for every state but ESTABLISHED. False: the segment has been dealt with."""
     if tp.state == TCP_SYN_RECV:
         if not syn_recv_ack(tp, th):
-            tcp_v4_send_reset(tp.tables, packet, th)
+            tcp_v4_send_reset(tp.tables, packet, th, tp.mark)
             tp.net.drop(packet, Reason.TCP_INVALID_ACK_SEQUENCE)
             return False
         return True
@@ -392,7 +392,7 @@ def data_after_close(tp: TcpControl, packet: Packet, th: TcpHeader) -> bool:
     if not after((th.seq + (th.end - th.payload)) & 0xFFFF_FFFF, tp.rcv_nxt):
         return False
     tp.net.mib.tcpext.TCPAbortOnData += 1
-    tcp_v4_send_reset(tp.tables, packet, th)
+    tcp_v4_send_reset(tp.tables, packet, th, tp.mark)
     tp.net.drop(packet, Reason.TCP_ABORT_ON_DATA)
     tcp_done(tp)
     return True
@@ -406,7 +406,7 @@ def tcp_rcv_synsent(tp: TcpControl, packet: Packet, th: TcpHeader) -> None:
     acked = th.flags & TCPHDR_ACK != 0
     if acked and not between(th.ack_seq, (tp.iss + 1) & 0xFFFF_FFFF, tp.snd_nxt):
         # "If SEG.ACK =< ISS or SEG.ACK > SND.NXT, send a reset (unless the RST bit is set [...])"
-        tcp_v4_send_reset(tp.tables, packet, th)
+        tcp_v4_send_reset(tp.tables, packet, th, tp.mark)
         return tp.net.drop(packet, Reason.TCP_INVALID_ACK_SEQUENCE)
     if th.flags & TCPHDR_RST:
         tp.net.drop(packet, Reason.TCP_RESET)
@@ -418,7 +418,7 @@ def tcp_rcv_synsent(tp: TcpControl, packet: Packet, th: TcpHeader) -> None:
     options = wire.parse_options(packet.buf, th.options, th.payload)
     if acked and not echoes_our_syn(tp, options):
         tp.net.mib.tcpext.PAWSActive += 1
-        tcp_v4_send_reset(tp.tables, packet, th)
+        tcp_v4_send_reset(tp.tables, packet, th, tp.mark)
         return tp.net.drop(packet, Reason.TCP_OLD_SEQUENCE)
     tp.net.deliver(packet)
     synsent_options(tp, options, th)

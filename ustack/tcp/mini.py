@@ -25,13 +25,14 @@ def tuple_key(faddr: i64, fport: i64, lport: i64) -> i64:
 class MiniSock(Timer):
     """What both kinds share: who they connect, their timestamps, and when they last answered what was unacceptable."""
 
-    def __init__(self, tables: TcpTables, laddr: i64, lport: i64, raddr: i64, rport: i64) -> None:
+    def __init__(self, tables: TcpTables, laddr: i64, lport: i64, raddr: i64, rport: i64, mark: i64 = 0) -> None:
         super().__init__()
         self.tables: TcpTables = tables
         self.laddr: i64 = laddr
         self.lport: i64 = lport
         self.raddr: i64 = raddr
         self.rport: i64 = rport
+        self.mark: i64 = mark  #: tw_mark, ir_mark: of what it sends
         self.next: MiniSock | None = None  #: the next one with the same key
         self.tstamp_ok: bool = False
         self.ts_recent: i64 = 0

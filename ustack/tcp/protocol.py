@@ -217,7 +217,7 @@ def tcp_check_req(req: RequestSock, packet: Packet, th: TcpHeader) -> None:
     if th.flags & TCPHDR_ACK and th.ack_seq != (req.iss + 1) & 0xFFFF_FFFF:
         # RFC 9293 3.5.2: "If the connection is in any non-synchronized state (LISTEN, SYN-SENT, SYN-RECEIVED), and the
         # incoming segment acknowledges something not yet sent [...] a reset is sent", before the sequence is looked at
-        tcp_v4_send_reset(req.tables, packet, th)
+        tcp_v4_send_reset(req.tables, packet, th, req.listener.mark)
         return net.drop(packet, Reason.TCP_INVALID_ACK_SEQUENCE)
     if not request_segment_acceptable(req, packet, th):
         return
@@ -228,7 +228,7 @@ def tcp_check_req(req: RequestSock, packet: Packet, th: TcpHeader) -> None:
     if th.flags & (TCPHDR_RST | TCPHDR_SYN):
         # "If this connection was initiated with a passive OPEN, then return this connection to the LISTEN state"
         if not th.flags & TCPHDR_RST:
-            tcp_v4_send_reset(req.tables, packet, th)
+            tcp_v4_send_reset(req.tables, packet, th, req.listener.mark)
         net.mib.tcp.AttemptFails += 1
         net.mib.tcpext.EmbryonicRsts += 1
         req.remove()

@@ -5,12 +5,13 @@ RFC 9293 section 3.10.7.1 (CLOSED) and 3.5.2; Linux tcp_v4_send_reset, tcp_v4_se
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from librt.strings import BytesWriter
 from mypy_extensions import i64
 
 from ustack.dst import ip4_dst_hoplimit
+from ustack.ipv4.options import NO_PROBLEM, ip_options_echo
 from ustack.packet import CHECKSUM_PARTIAL, Packet
 from ustack.routing.flow import Flow
 from ustack.tcp.transmit import TCP_CSUM_OFFSET
@@ -20,11 +21,17 @@ from ustack.wire.ipv4 import IPPROTO_TCP
 from ustack.wire.tcp import TCPHDR_ACK, TCPHDR_FIN, TCPHDR_RST, TCPHDR_SYN, TcpHeader
 
 if TYPE_CHECKING:
+    from ustack.ipv4.options import IpOptions
     from ustack.tcp.tables import TcpTables
 
+#: What of the TOS byte goes into the answer: not the ECN bits (INET_ECN_MASK).
+_DSCP: Final = 0xFC
 
-def tcp_v4_send_reset(tables: TcpTables, packet: Packet, th: TcpHeader) -> None:
+
+def tcp_v4_send_reset(tables: TcpTables, packet: Packet, th: TcpHeader, mark: i64 = 0) -> None:
     """Answer a segment that fits no connection; never another RST, or two stacks would talk for ever.
+
+    ``mark``: of the socket that answers, if there is one.
 
     RFC 9293 3.10.7.1: "If the ACK bit is off, sequence number zero is used, <SEQ=0><ACK=SEG.SEQ+SEG.LEN>
     <CTL=RST,ACK>. If the ACK bit is on, <SEQ=SEG.ACK><CTL=RST>."
@@ -41,7 +48,12 @@ def tcp_v4_send_reset(tables: TcpTables, packet: Packet, th: TcpHeader) -> None:
         ack = (th.seq + length) & 0xFFFF_FFFF
         flags |= TCPHDR_ACK
     tables.net.mib.tcp.OutRsts += 1
-    send_bare(tables, packet.iph.daddr, packet.iph.saddr, th.dport, th.sport, seq, ack, flags, 0, b"")
+    iph = packet.iph
+    opt = None if packet.opt is None else ip_options_echo(packet.opt, tables.routing)
+    if opt is None or opt.pp_ptr == NO_PROBLEM:
+        tos = iph.tos & _DSCP
+        mark = tables.net.ip4_reply_mark(packet.mark) or mark
+        send_bare(tables, iph.daddr, iph.saddr, th.dport, th.sport, seq, ack, flags, 0, b"", tos, opt, mark)
 
 
 def bare_segment(
@@ -68,14 +80,18 @@ def send_bare(
     flags: i64,
     window: i64,
     options: bytes,
+    tos: i64 = 0,
+    opt: IpOptions | None = None,
+    mark: i64 = 0,
 ) -> None:
     """Send a segment without data or socket; without a route to the peer nothing is sent."""
     try:
-        dst = tables.routing.ip_route_output(Flow(daddr, saddr, proto=IPPROTO_TCP, sport=sport, dport=dport))
+        dst = tables.routing.ip_route_output(Flow(daddr, saddr, 0, tos, IPPROTO_TCP, sport, dport, mark))
     except OSError:
         return
     reply = bare_segment(saddr, daddr, sport, dport, seq, ack, flags, window, options)
+    reply.mark = mark
     tables.net.mib.tcp.OutSegs += 1
     ttl = ip4_dst_hoplimit(dst, tables.net.sysctl.ip_default_ttl)
     # RFC 6864 section 4.1: with DF set and never fragmented the datagram is atomic, its ID means nothing
-    tables.ipv4.ip_build_and_send_pkt(reply, dst, saddr, daddr, IPPROTO_TCP, 0, ttl, True)
+    tables.ipv4.ip_build_and_send_pkt(reply, dst, saddr, daddr, IPPROTO_TCP, tos, ttl, True, None, opt)

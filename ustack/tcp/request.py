@@ -35,7 +35,8 @@ class RequestSock(MiniSock):
     def __init__(self, listener: TcpControl, packet: Packet, th: TcpHeader, dst: Dst, iss: i64) -> None:
         iph = packet.iph
         assert iph is not None
-        super().__init__(listener.tables, iph.daddr, th.dport, iph.saddr, th.sport)
+        mark = inet_request_mark(listener, packet)
+        super().__init__(listener.tables, iph.daddr, th.dport, iph.saddr, th.sport, mark)
         self.listener: TcpControl = listener
         self.dst: Dst = dst
         self.irs: i64 = th.seq
@@ -83,6 +84,7 @@ class RequestSock(MiniSock):
         seq, ack = self.iss, (self.irs + 1) & 0xFFFF_FFFF
         flags: i64 = TCPHDR_SYN | TCPHDR_ACK
         packet = bare_segment(self.laddr, self.raddr, self.lport, self.rport, seq, ack, flags, self.window.wnd, options)
+        packet.mark = self.mark
         net.mib.tcp.OutSegs += 1
         listener = self.listener
         ttl = listener.uc_ttl if listener.uc_ttl > 0 else ip4_dst_hoplimit(self.dst, net.sysctl.ip_default_ttl)
@@ -106,7 +108,8 @@ class RequestSock(MiniSock):
         options = self.ack_options()
         window = self.window.wnd >> (self.window.wscale if self.wscale_ok else 0)
         seq, ack = (self.iss + 1) & 0xFFFF_FFFF, (self.irs + 1) & 0xFFFF_FFFF
-        send_bare(self.tables, self.laddr, self.raddr, self.lport, self.rport, seq, ack, TCPHDR_ACK, window, options)
+        laddr, raddr, lport, rport = self.laddr, self.raddr, self.lport, self.rport
+        send_bare(self.tables, laddr, raddr, lport, rport, seq, ack, TCPHDR_ACK, window, options, mark=self.mark)
 
     def oow_rate_limited(self) -> bool:
         limited = super().oow_rate_limited()
@@ -144,6 +147,13 @@ def link_window(dst: Dst, mss: i64) -> i64:
     return dst.dev.rx_queue_frames * mss // 2
 
 
+def inet_request_mark(listener: TcpControl, packet: Packet) -> i64:
+    """The mark of a connection to be: its listener's, or with tcp_fwmark_accept that of its SYN."""
+    if listener.mark == 0 and listener.net.sysctl.tcp_fwmark_accept != 0:
+        return packet.mark
+    return listener.mark
+
+
 def tcp_conn_request(listener: TcpControl, packet: Packet, th: TcpHeader, isn: i64) -> None:
     """A SYN for a listener (RFC 9293 section 3.10.7.2, third step); ``isn`` to begin with, NO_ISN to choose one."""
     net = listener.net
@@ -164,7 +174,7 @@ def tcp_conn_request(listener: TcpControl, packet: Packet, th: TcpHeader, isn: i
                 IPPROTO_TCP,
                 th.dport,
                 th.sport,
-                listener.mark,
+                inet_request_mark(listener, packet),
                 uid=listener.uid,
             )
         )

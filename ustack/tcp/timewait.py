@@ -29,7 +29,7 @@ class TimeWait(MiniSock):
     """One remembered connection; as a timer it is its own end. ``substate`` is TIME_WAIT or FIN_WAIT2."""
 
     def __init__(self, tp: TcpControl, substate: i64) -> None:
-        super().__init__(tp.tables, tp.rcv_saddr, tp.num, tp.daddr, tp.dport)
+        super().__init__(tp.tables, tp.rcv_saddr, tp.num, tp.daddr, tp.dport, tp.mark)
         self.bucket: BindBucket | None = tp.bind_bucket
         self.bind_key: i64 = tw_key(tp.rcv_saddr, tp.reuseaddr)
         self.substate: i64 = substate
@@ -81,6 +81,7 @@ class TimeWait(MiniSock):
             TCPHDR_ACK,
             self.window,
             self.ack_options(),
+            mark=self.mark,
         )
 
     def ack_allowed(self, th: TcpHeader) -> bool:
@@ -147,14 +148,14 @@ def fin_wait2(tw: TimeWait, packet: Packet, th: TcpHeader, end_seq: i64, paws: b
         tw.kill()
         return net.drop(packet, Reason.TCP_RESET)
     if th.flags & TCPHDR_SYN and not before(th.seq, tw.rcv_nxt):
-        tcp_v4_send_reset(tw.tables, packet, th)
+        tcp_v4_send_reset(tw.tables, packet, th, tw.mark)
         tw.kill()
         return net.drop(packet, Reason.TCP_INVALID_SYN)
     if not th.flags & TCPHDR_ACK or not after(end_seq, tw.rcv_nxt) or end_seq == th.seq:
         return net.deliver(packet)
     if not th.flags & TCPHDR_FIN or end_seq != (tw.rcv_nxt + 1) & 0xFFFF_FFFF:
         net.mib.tcpext.TCPAbortOnData += 1
-        tcp_v4_send_reset(tw.tables, packet, th)
+        tcp_v4_send_reset(tw.tables, packet, th, tw.mark)
         tw.kill()
         return net.drop(packet, Reason.TCP_ABORT_ON_DATA)
     tw.substate = TCP_TIME_WAIT
