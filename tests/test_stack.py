@@ -19,8 +19,12 @@ from ustack.inet.options import SO_BINDTODEVICE, SO_BROADCAST, SO_ERROR, SOL_IP,
 from ustack.inet.protosw import IPPROTO_ICMP
 from ustack.inet.security import NOBODY_CRED
 from ustack.inet.sockaddr import AF_INET, SockaddrIn
+from ustack.neighbour.states import NUD_FAILED, NUD_PERMANENT, NUD_REACHABLE
+from ustack.neighbour.table import NO_LLADDR
 from ustack.netfilter.hooks import NF_DROP, NF_INET_LOCAL_IN, NF_INET_LOCAL_OUT, NF_QUEUE
+from ustack.routing.fib_types import FibConfig, NexthopConfig
 from ustack.routing.flow import Flow
+from ustack.routing.uapi import NLM_F_APPEND, NLM_F_CREATE
 from ustack.stack import Stack, parse_cidr
 from ustack.timer import NEVER
 from ustack.wire.icmp import ICMP_ECHOREPLY
@@ -510,6 +514,64 @@ def test_a_device_that_is_removed_takes_its_routes_along() -> None:
         assert pair.a.devices.by_name("eth0") is None
         assert code_of(lambda: sock.sendto(b"x", (B, 7))) == errno.ENETUNREACH
         assert pair.a.queued() == 0
+
+
+# -- what routing learns from the rooms beside it
+
+
+def default_routes(stack: Stack, *gateways: str) -> None:
+    """``ip route append default via ...``: as good as each other."""
+    for gateway in gateways:
+        cfg = FibConfig()
+        cfg.gateway, cfg.nlflags = str_to_addr(gateway), NLM_F_CREATE | NLM_F_APPEND
+        stack.routing.fib.rtm_newroute(cfg)
+
+
+def ways(stack: Stack, daddr: str, count: int) -> list[int]:
+    """The gateways that as many packets to ``daddr`` would go by, one after the other."""
+    return [int(stack.routing.ip_route_output(Flow(str_to_addr(daddr))).gateway) for _ in range(count)]
+
+
+def test_a_default_gateway_that_neighbours_know_to_be_dead_makes_way() -> None:
+    """fib_detect_death: routing asks the neighbour table how each gateway stands."""
+    with Pair() as pair:
+        stack, dead, alive = pair.a, str_to_addr("192.0.2.9"), str_to_addr("192.0.2.10")
+        default_routes(stack, "192.0.2.9", "192.0.2.10")
+        assert ways(stack, "203.0.113.1", 2) == [dead, dead]  # never asked: as good as alive
+        stack.neighbours.neigh_add(dead, pair.dev_a, NO_LLADDR, NUD_FAILED)
+        stack.neighbours.neigh_add(alive, pair.dev_a, 0x0200_0000_0042, NUD_REACHABLE)
+        assert ways(stack, "203.0.113.2", 3) == [alive, alive, alive]
+        stack.neighbours.neigh_add(dead, pair.dev_a, 0x0200_0000_0041, NUD_PERMANENT)
+        stack.neighbours.neigh_add(alive, pair.dev_a, NO_LLADDR, NUD_FAILED)
+        assert ways(stack, "203.0.113.3", 3) == [dead, dead, dead]
+
+
+@pytest.mark.parametrize("use_neigh", [0, 1])
+def test_a_hop_that_neighbours_know_to_be_dead_is_passed_over(use_neigh: int) -> None:
+    """fib_good_nh, with fib_multipath_use_neigh."""
+    with Pair() as pair:
+        stack, one, two = pair.a, str_to_addr("192.0.2.9"), str_to_addr("192.0.2.10")
+        stack.sysctl.set("net.ipv4.fib_multipath_use_neigh", str(use_neigh))
+        cfg = FibConfig(str_to_addr("198.51.100.0"), 24)
+        cfg.multipath = [NexthopConfig(0, one), NexthopConfig(0, two)]
+        cfg.nlflags = NLM_F_CREATE
+        stack.routing.fib.rtm_newroute(cfg)
+        stack.neighbours.neigh_add(one, pair.dev_a, NO_LLADDR, NUD_FAILED)
+        used = {ways(stack, f"198.51.100.{host}", 1)[0] for host in range(1, 33)}
+        assert used == ({two} if use_neigh else {one, two})
+
+
+def test_a_route_may_name_the_algorithms_that_tcp_has() -> None:
+    """RTAX_CC_ALGO: nothing but what is registered, in the kernel's words."""
+    with Pair() as pair:
+        cfg = FibConfig(str_to_addr("198.51.100.0"), 24)
+        cfg.gateway, cfg.nlflags, cfg.cc_algo = str_to_addr(B), NLM_F_CREATE, "nosuch"
+        with pytest.raises(OSError, match="^.Errno 22. Unknown tcp congestion algorithm$"):
+            pair.a.routing.fib.rtm_newroute(cfg)
+        for name in pair.a.tcp.tables.congestion.algorithms:
+            cfg.cc_algo, cfg.priority = name, cfg.priority + 1
+            pair.a.routing.fib.rtm_newroute(cfg)
+            assert pair.a.routing.ip_route_output(Flow(str_to_addr("198.51.100.1"))).gateway == str_to_addr(B)
 
 
 def test_route_flush_forgets_what_paths_have_told() -> None:

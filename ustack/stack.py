@@ -322,13 +322,13 @@ class _GatewayProbe(GatewayProbe):
 
 
 class _TcpCaNames(TcpCaNames):
-    """The congestion control algorithms that a route may name: Linux's own, had or not, and all we have."""
+    """The congestion control algorithms that a route may name: those that TCP has."""
 
     def __init__(self, tcp: Tcp) -> None:
         self.tcp: Tcp = tcp
 
     def known(self, name: str) -> bool:
-        return super().known(name) or name in self.tcp.tables.congestion.algorithms
+        return name in self.tcp.tables.congestion.algorithms
 
 
 class _RouteCache(RouteCache):

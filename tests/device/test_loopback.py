@@ -39,6 +39,18 @@ def test_lo_is_what_linux_makes_it() -> None:
     lo = LoopBench().lo
     assert (lo.name, lo.mac, lo.mtu, LOOPBACK_MTU) == ("lo", 0, 65_536, 65_536)
     assert lo.flags & (IFF_LOOPBACK | IFF_NOARP | IFF_UP) == IFF_LOOPBACK | IFF_UP
+    assert (lo.tx_queue_len, lo.no_queue) == (1000, True)
+
+
+@pytest.mark.parametrize("length", [0, 1000])
+def test_what_cannot_go_at_once_is_lost_however_long_a_queue_there_could_be(length: int) -> None:
+    """IFF_NO_QUEUE (__dev_queue_xmit, noqueue_qdisc): tx_queue_len is only a number."""
+    bench = LoopBench()
+    bench.lo.tx_queue_len = length
+    bench.loop(Packet(local(b"hello"), bench.lo))
+    bench.devices.netif_stop_queue(bench.lo)
+    assert not bench.devices.dev_queue_xmit(Packet(local(b"again"), bench.lo))
+    assert bench.net.drops == {Reason.QDISC_DROP: 1} and bench.lo.queue.qlen == 0
 
 
 def test_a_packet_comes_back_at_the_next_poll_addressed_to_us() -> None:

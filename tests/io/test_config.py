@@ -14,12 +14,12 @@ from ustack.io.config import (
     Config,
     ConfigError,
     default_control_path,
-    format_address,
     load,
     parse,
     parse_address,
     parse_cidr,
 )
+from ustack.wire.ipv4 import addr_to_str
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -146,10 +146,10 @@ def test_the_longest_device_name() -> None:
 
 @given(st.integers(0, 0xFFFF_FFFF), st.integers(0, 32))
 def test_addresses_and_networks_come_back(address: int, prefixlen: int) -> None:
-    assert parse_address(format_address(address)) == address
-    cidr = parse_cidr(f"{format_address(address)}/{prefixlen}")
+    assert parse_address(addr_to_str(address)) == address
+    cidr = parse_cidr(f"{addr_to_str(address)}/{prefixlen}")
     assert (cidr.address, cidr.prefixlen) == (address, prefixlen)
-    assert str(cidr) == f"{format_address(address)}/{prefixlen}"
+    assert str(cidr) == f"{addr_to_str(address)}/{prefixlen}"
 
 
 def test_an_address_without_a_length_stands_alone() -> None:

@@ -15,8 +15,6 @@ from ustack.neighbour.netlink import (
     NeighConfig,
     neigh_add,
     neigh_delete,
-    neigh_dump,
-    neigh_flush,
     neigh_get,
     pneigh_get,
 )
@@ -24,7 +22,6 @@ from ustack.neighbour.states import (
     NUD_DELAY,
     NUD_FAILED,
     NUD_INCOMPLETE,
-    NUD_NOARP,
     NUD_NONE,
     NUD_PERMANENT,
     NUD_PROBE,
@@ -251,24 +248,6 @@ def test_delete_fails_it_and_then_forgets_it(lan: Lan) -> None:
         with pytest.raises(OSError) as raised:
             neigh_delete(lan.table, addr, dev)
         assert raised.value.errno == code
-
-
-def test_dump_and_flush_by_device_state_and_prefix(lan: Lan) -> None:
-    other = lan.add_device("eth1", OTHER_MAC)
-    for addr, state in ((PEER, NUD_PERMANENT), (OTHER, NUD_STALE), (FAR, NUD_STALE)):
-        neigh_add(lan.table, NeighConfig(addr, lan.dev, PEER_MAC, state), ADD)
-    neigh_add(lan.table, NeighConfig(PEER, other, PEER_MAC, NUD_STALE), ADD)
-
-    def found(dev: FakeDevice | None = None, states: int = 0, prefix: int = 0, prefixlen: int = 0) -> list[int]:
-        return [int(entry.addr) for entry in neigh_dump(lan.table, dev, states, prefix, prefixlen)]
-
-    assert found() == [PEER, OTHER, FAR, PEER]
-    assert found(lan.dev) == [PEER, OTHER, FAR] and found(other) == [PEER]
-    assert found(None, NUD_STALE) == [OTHER, FAR, PEER]
-    assert found(None, 0, OURS, 24) == [PEER, OTHER, PEER] and found(None, 0, PEER, 32) == [PEER, PEER]
-    doomed = neigh_dump(lan.table, lan.dev, ~(NUD_PERMANENT | NUD_NOARP) & 0xFF)
-    assert neigh_flush(lan.table, doomed) == 2 and neigh_flush(lan.table, doomed) == 0
-    assert found() == [PEER, PEER]
 
 
 def test_a_full_table_refuses_what_is_not_permanent(lan: Lan) -> None:

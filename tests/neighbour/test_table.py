@@ -495,14 +495,6 @@ def test_deleting_fails_what_waits(lan: Lan) -> None:
     assert delta(before, lan.net) == {"Neigh.destroys": 1, "Neigh.res_failed": 1} and lan.table.queued == 0
 
 
-def test_flush_spares_what_was_set_by_hand(lan: Lan) -> None:
-    lan.reachable()
-    lan.send(OTHER)
-    lan.table.neigh_add(FAR, lan.dev, OTHER_MAC)
-    assert lan.table.neigh_flush() == 2
-    assert [entry.addr for entry in lan.table.entries()] == [FAR]
-
-
 # -- devices
 
 

@@ -6,10 +6,12 @@ import json
 import socket
 from typing import TYPE_CHECKING
 
+from librt.strings import BytesWriter
+
 from tests.netns.daemon import HOST, PATIENCE, STACK, RunningDaemon, run_ustack
-from ustack.wire import arp
+from ustack.wire import arp, ipv4
 from ustack.wire.arp import ARPOP_REPLY, ARPOP_REQUEST
-from ustack.wire.ethernet import ETH_BROADCAST, ETH_P_ARP, header
+from ustack.wire.ethernet import ETH_BROADCAST, ETH_P_ARP, ETH_P_IP, header
 from ustack.wire.ipv4 import str_to_addr
 
 if TYPE_CHECKING:
@@ -63,3 +65,20 @@ def test_an_unknown_setting_is_an_error_and_nothing_stays(namespace: Namespace, 
     status, _, err = run_ustack("up", "--control", control, "--sysctl", "net.ipv4.conf.us9.rp_filter=1")
     assert status == 1 and err == "ustack: sysctl net.ipv4.conf.us9.rp_filter: there is no such setting\n"
     assert not host.has_link("us0")
+
+
+def test_martians_are_logged(namespace: Namespace, tmp_path: Path) -> None:
+    """log_martians, in the words of the kernel's log."""
+    out = BytesWriter()
+    ipv4.emit(out, 0, 20, 1, 0, 64, 17, str_to_addr("127.0.0.1"), str_to_addr(STACK))
+    frame = header(ETH_BROADCAST, ASKER_MAC, ETH_P_IP)
+    with RunningDaemon(tmp_path, "--sysctl", "net.ipv4.conf.all.log_martians=1") as daemon:
+        with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as port:
+            port.bind(("us0", 0))
+            port.send(frame + out.getvalue() + bytes(26))
+        assert daemon.process.stderr is not None
+        said = [daemon.process.stderr.readline() for _ in range(2)]
+    assert said == [
+        f"WARNING ustack.daemon: martian source {STACK} from 127.0.0.1, on dev us0\n",
+        f"WARNING ustack.daemon: ll header: 00000000: {frame.hex(' ')}\n",
+    ]

@@ -30,6 +30,7 @@ from ustack.dst import (
 from ustack.routing.fib_semantics import FIB_MAX_HOPS
 from ustack.routing.fib_sync import FIB_MAX_NHS
 from ustack.routing.flow import RT_SCOPE_HOST, RT_SCOPE_LINK, RT_SCOPE_NOWHERE, RT_SCOPE_SITE, RT_SCOPE_UNIVERSE
+from ustack.routing.metrics import TcpCaNames
 from ustack.routing.uapi import (
     RT_TABLE_MAIN,
     RTAX_MTU,
@@ -41,6 +42,13 @@ from ustack.routing.uapi import (
 
 if TYPE_CHECKING:
     from ustack.routing.fib_types import FibInfo
+
+
+class Another(TcpCaNames):
+    """A TCP with one more algorithm."""
+
+    def known(self, name: str) -> bool:
+        return name == "another" or super().known(name)
 
 
 @pytest.fixture
@@ -249,7 +257,9 @@ def test_fib_find_info_metrics_count(host: Host) -> None:
     assert with_metrics({RTAX_MTU: 1400}) is not plain
     assert with_metrics({RTAX_MTU: 1400}) is with_metrics({RTAX_MTU: 1400})
     assert with_metrics({RTAX_MTU: 70_000}) is with_metrics({RTAX_MTU: 65_520})
-    assert with_metrics({}, "reno") is not plain and with_metrics({}, "reno") is not with_metrics({}, "cubic")
+    reno = with_metrics({}, "reno")
+    host.semantics.tcp_ca = Another()
+    assert reno is not plain and with_metrics({}, "reno") is reno and with_metrics({}, "another") is not reno
 
 
 def test_fib_find_info_hops_count_in_their_order(host: Host) -> None:

@@ -33,6 +33,8 @@ NAMES = TcpCaNames()
 
 
 class WithDctcp(TcpCaNames):
+    """Somebody who has dctcp besides."""
+
     def known(self, name: str) -> bool:
         return name == "dctcp" or super().known(name)
 
@@ -103,12 +105,11 @@ def test_ip_metrics_convert_features() -> None:
         assert caught.value.errno == errno.EINVAL
 
 
-@pytest.mark.parametrize("name", ["reno", "cubic"])
-def test_ip_metrics_convert_congctl_is_kept_elsewhere(name: str) -> None:
-    assert ip_metrics_convert({RTAX_MTU: 1400}, name, NAMES) == {RTAX_MTU: 1400}
+def test_ip_metrics_convert_congctl_is_kept_elsewhere() -> None:
+    assert ip_metrics_convert({RTAX_MTU: 1400}, "reno", NAMES) == {RTAX_MTU: 1400}
 
 
-@pytest.mark.parametrize("name", ["nope", "CUBIC", "dctcp", "cubic" + 15 * "x", "x" * 100])
+@pytest.mark.parametrize("name", ["nope", "RENO", "dctcp", "reno" + 15 * "x", "x" * 100])
 def test_ip_metrics_convert_unknown_congctl(name: str) -> None:
     with pytest.raises(OSError, match="^.Errno 22. Unknown tcp congestion algorithm$"):
         ip_metrics_convert({}, name, NAMES)

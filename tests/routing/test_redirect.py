@@ -8,8 +8,11 @@ import pytest
 
 from tests.routing.links import ALL_HOSTS, BROADCAST, FAR, OURS, PEER, PEER_1, FakeDevice, Links, a, received
 from ustack.dst import RTCF_REDIRECTED, Dst
+from ustack.routing.fib_types import FibConfig
 from ustack.routing.flow import Flow
+from ustack.routing.nexthop import NexthopObjConfig
 from ustack.routing.redirect import GatewayProbe
+from ustack.routing.uapi import NLM_F_CREATE, RTNH_F_DEAD
 from ustack.timer import NSEC_PER_SEC
 
 if TYPE_CHECKING:
@@ -144,6 +147,41 @@ def test_shared_media_and_secure_redirects(shared: int, secure: int, gateway: in
     host.net.conf.all.secure_redirects = conf.secure_redirects = secure
     host.redirect(gateway)
     assert (host.way().gateway == gateway) is believed
+
+
+def secured() -> Host:
+    """A host that asks for more than the word of its gateway."""
+    host = Host()
+    host.net.conf.all.shared_media = host.eth0.in_dev.cnf.shared_media = 0
+    return host
+
+
+def test_secure_redirects_a_next_hop_object_is_no_routes_own_gateway() -> None:
+    """ip_fib_check_default walks the hops that routes have themselves (fib_info_devhash)."""
+    host = secured()
+    cfg = NexthopObjConfig(7, BETTER, host.eth0.ifindex)
+    cfg.nlflags = NLM_F_CREATE
+    host.routing.fib.semantics.nexthops.rtm_newnexthop(cfg)
+    route = FibConfig(a("10.1.0.0"), 16)
+    route.nh_id, route.nlflags = 7, NLM_F_CREATE
+    host.routing.fib.rtm_newroute(route)
+    host.redirect()
+    assert host.way().gateway == PEER
+    host.route("10.2.0.0/16", "192.0.2.77")
+    host.redirect()
+    assert host.way().gateway == BETTER
+
+
+def test_secure_redirects_a_gateway_on_another_link_or_a_dead_one_does_not_count() -> None:
+    host = secured()
+    host.route("10.1.0.0/16", "192.0.2.77")
+    host.route("10.3.0.0/16", "198.51.100.77")
+    check = host.routing.redirects.ip_fib_check_default
+    assert check(BETTER, host.eth0) and not check(BETTER, host.eth1) and not check(a("192.0.2.99"), host.eth0)
+    assert check(a("198.51.100.77"), host.eth1) and not check(a("198.51.100.77"), host.eth0)
+    (fi,) = [fi for fi in host.routing.fib.semantics.infos_of(host.eth1) if fi.nhs()[0].gateway]
+    fi.nhs()[0].flags |= RTNH_F_DEAD
+    assert not check(a("198.51.100.77"), host.eth1)
 
 
 def test_it_is_the_device_it_came_in_by_that_counts() -> None:

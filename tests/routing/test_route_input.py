@@ -268,9 +268,13 @@ class Log(MartianWatcher):
     def __init__(self) -> None:
         super().__init__()
         self.lines: list[tuple[str, str, bool]] = []
+        self.missed: list[int] = []
 
     def martian(self, packet: Packet, dev: NetDevice, saddr: int, daddr: int, source: bool) -> None:
         self.lines.append((shown(saddr), shown(daddr), source))
+
+    def suppressed(self, count: int) -> None:
+        self.missed.append(int(count))
 
 
 def test_martians_are_told_of_where_log_martians_is_on() -> None:
@@ -292,10 +296,14 @@ def test_martians_are_told_of_where_log_martians_is_on() -> None:
     ]
     for _ in range(100):
         links.routing.ip_route_input(received(links.eth0, OURS, OURS))
-    assert len(log.lines) == 10
+    assert (len(log.lines), log.missed) == (10, [])
+    links.net.now += 6 * NSEC_PER_SEC
+    for _ in range(2):
+        links.routing.ip_route_input(received(links.eth0, OURS, OURS))
+    assert (len(log.lines), log.missed) == (12, [93])
     links.net.now += 6 * NSEC_PER_SEC
     links.routing.ip_route_input(received(links.eth0, OURS, OURS))
-    assert len(log.lines) == 11
+    assert (len(log.lines), log.missed) == (13, [93])
 
 
 # -- what is kept

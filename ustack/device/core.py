@@ -224,7 +224,7 @@ class Devices:
         """A new MTU, bytes. EINVAL with the kernel's words if the device cannot (dev_validate_mtu)."""
         if mtu == dev.mtu:
             return
-        if mtu < dev.min_mtu:
+        if mtu < 0 or mtu < dev.min_mtu:
             raise OSError(errno.EINVAL, "mtu less than device minimum")
         if 0 < dev.max_mtu < mtu:
             raise OSError(errno.EINVAL, "mtu greater than device maximum")
@@ -425,7 +425,7 @@ class Devices:
         """Straight through if nobody waits, else into the queue (__dev_xmit_skb with TCQ_F_CAN_BYPASS)."""
         if dev.queue.qlen == 0 and not dev.queue_stopped and self._start(packet, dev):
             return True
-        if not dev.queue.enqueue(packet, dev.tx_queue_len):
+        if dev.no_queue or not dev.queue.enqueue(packet, dev.tx_queue_len):
             dev.stats.tx_dropped += 1
             self.net.drop(packet, Reason.QDISC_DROP)
             return False

@@ -33,7 +33,7 @@ class Loopback(NetDevice):
         self.flags = IFF_LOOPBACK
         self.min_mtu = self.max_mtu = 0  # whatever one likes
         self.features = NETIF_F_HW_CSUM | NETIF_F_RXCSUM | NETIF_F_SG | NETIF_F_TSO | NETIF_F_TSO_ECN
-        self.tx_queue_len = 0  # IFF_NO_QUEUE
+        self.no_queue = True
         self._devices: Devices = devices
         self._backlog: deque[Packet] = deque()
         self._backlog_len: i64 = 0

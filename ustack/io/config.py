@@ -26,10 +26,11 @@ What is given on the command line wins over the file. Every mistake is a ConfigE
 from __future__ import annotations
 
 import os
-import socket
 from typing import TYPE_CHECKING, Final
 
 import msgspec
+
+from ustack.wire.ipv4 import addr_to_str, str_to_addr
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,20 +58,15 @@ class Cidr:
         self.prefixlen: int = prefixlen
 
     def __str__(self) -> str:
-        return f"{format_address(self.address)}/{self.prefixlen}"
+        return f"{addr_to_str(self.address)}/{self.prefixlen}"
 
 
 def parse_address(text: str) -> int:
     """Dotted quad to host order. Raises ConfigError: the short and octal forms of inet_aton are not addresses here."""
     try:
-        return int.from_bytes(socket.inet_pton(socket.AF_INET, text), "big")
-    except (OSError, ValueError):
+        return str_to_addr(text)
+    except ValueError:
         raise ConfigError(f"bad address {text!r}: four numbers from 0 to 255 with dots are wanted") from None
-
-
-def format_address(address: int) -> str:
-    """Host order to dotted quad."""
-    return socket.inet_ntop(socket.AF_INET, address.to_bytes(4, "big"))
 
 
 def parse_cidr(text: str) -> Cidr:

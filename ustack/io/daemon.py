@@ -18,13 +18,15 @@ from ustack.device.net_device import ETH_DATA_LEN, Address
 from ustack.device.ring import NicRegisters
 from ustack.io.config import Cidr, Config, ConfigError, Device, default_control_path, parse_address, parse_cidr
 from ustack.io.loop import Loop
+from ustack.io.martians import MartianLog
 from ustack.io.memory import keep_heap
 from ustack.io.server import ControlServer
 from ustack.io.services import Chargen, Discard, Echo, Service, UdpDiscard, UdpEcho
 from ustack.io.signals import Signals
-from ustack.io.status import Reporter, format_mac
+from ustack.io.status import Reporter
 from ustack.io.tap import Tap, TapNic
 from ustack.stack import Stack
+from ustack.wire.ethernet import mac_to_str
 
 if TYPE_CHECKING:
     from ustack.io.capture import Capture
@@ -104,6 +106,7 @@ class Daemon:
         self.undo = contextlib.ExitStack()
         with contextlib.ExitStack() as undo:
             self.stack = Stack(os.urandom(SEED_LEN), time.monotonic_ns())
+            self.stack.routing.input_route.martian_watchers.append(MartianLog())
             later = set_sysctls(self.stack, config.sysctl)
             self.loop = Loop(self.stack)
             undo.callback(self.loop.close)
@@ -128,7 +131,7 @@ class Daemon:
             self.server = open_control(self.loop, path, Reporter(self.stack))
             self._host_configured()
             self.undo = undo.pop_all()
-        devices = ", ".join(f"{link.name} {format_mac(int(link.dev.mac))} mtu {link.dev.mtu}" for link in self.links)
+        devices = ", ".join(f"{link.name} {mac_to_str(int(link.dev.mac))} mtu {link.dev.mtu}" for link in self.links)
         log.info("up: %s, control socket %s", devices, path)
 
     def _configure(self) -> None:

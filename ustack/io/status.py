@@ -17,7 +17,6 @@ from ustack.device.net_device import (
     IFF_UP,
     DeviceStats,
 )
-from ustack.io.config import format_address
 from ustack.io.control import DeviceStatus, NeighbourStatus, SocketStatus, Status
 from ustack.io.version import ustack_version
 from ustack.neighbour.states import NUD_NAMES, NUD_VALID
@@ -35,6 +34,8 @@ from ustack.sock import (
     TCP_TIME_WAIT,
     Sock,
 )
+from ustack.wire.ethernet import mac_to_str
+from ustack.wire.ipv4 import addr_to_str
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -100,10 +101,10 @@ def device_status(dev: NetDevice) -> DeviceStatus:
     return DeviceStatus(
         name=dev.name,
         ifindex=int(dev.ifindex),
-        mac=format_mac(int(dev.mac)),
+        mac=mac_to_str(int(dev.mac)),
         mtu=int(dev.mtu),
         flags=[word for bit, word in FLAGS.items() if dev.flags & bit],
-        addresses=[f"{format_address(int(address.local))}/{address.prefixlen}" for address in dev.addresses],
+        addresses=[f"{addr_to_str(int(address.local))}/{address.prefixlen}" for address in dev.addresses],
         stats=stats_of(dev.stats),
         rings=rings_of(dev),
     )
@@ -122,16 +123,12 @@ def rings_of(dev: NetDevice) -> dict[str, int]:
     return levels
 
 
-def format_mac(mac: int) -> str:
-    return mac.to_bytes(6, "big").hex(":")
-
-
 def neighbour_status(entry: Neighbour) -> NeighbourStatus:
     known = entry.nud_state & NUD_VALID
     return NeighbourStatus(
-        address=format_address(int(entry.addr)),
+        address=addr_to_str(int(entry.addr)),
         dev=entry.dev.name,
-        mac=format_mac(int(entry.lladdr)) if known else "",
+        mac=mac_to_str(int(entry.lladdr)) if known else "",
         state=NUD_NAMES.get(int(entry.nud_state), "NONE"),
     )
 
@@ -178,4 +175,4 @@ def describe(protocol: str, sk: Sock, recv_queue: int, send_queue: int) -> Socke
 
 def endpoint(addr: int, port: int) -> str:
     """``192.0.2.1:80``, with a star for what is not set."""
-    return f"{format_address(int(addr)) if addr else '*'}:{port or '*'}"
+    return f"{addr_to_str(int(addr)) if addr else '*'}:{port or '*'}"

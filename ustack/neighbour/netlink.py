@@ -127,31 +127,6 @@ def pneigh_get(table: NeighbourTable, addr: i64, dev: NetDevice | None) -> Pneig
     return entry
 
 
-def neigh_dump(
-    table: NeighbourTable, dev: NetDevice | None = None, states: i64 = 0, prefix: i64 = 0, prefixlen: i64 = 0
-) -> list[Neighbour]:
-    """The entries on ``dev`` (None: all), in one of ``states`` (0: any) and in the prefix, oldest first."""
-    found = []
-    for neighbour in table.entries():
-        if dev is not None and neighbour.dev is not dev:
-            continue
-        if states != 0 and neighbour.nud_state & states == 0:
-            continue
-        if (neighbour.addr ^ prefix) >> (32 - prefixlen) == 0:
-            found.append(neighbour)
-    return found
-
-
-def neigh_flush(table: NeighbourTable, doomed: list[Neighbour]) -> int:
-    """Forget those of a dump that are still there; how many."""
-    count = 0
-    for neighbour in doomed:
-        if not neighbour.dead:
-            table.neigh_delete(neighbour.addr, neighbour.dev)
-            count += 1
-    return count
-
-
 def _key(addr: i64, dev: NetDevice) -> i64:
     """What arp_constructor keys it by: one entry serves all addresses behind a loopback device."""
     return 0 if dev.flags & IFF_LOOPBACK != 0 else addr

@@ -393,13 +393,6 @@ class NeighbourTable:
         self.neigh_remove_one(neighbour, Reason.NEIGH_FAILED)
         return True
 
-    def neigh_flush(self) -> int:
-        """Forget all that was not set by hand (ip neigh flush all); how many."""
-        doomed = [neighbour for neighbour in self._entries.values() if neighbour.nud_state & NUD_ADMIN == 0]
-        for neighbour in doomed:
-            self.neigh_delete(neighbour.addr, neighbour.dev)
-        return len(doomed)
-
     def neigh_ifdown(self, dev: NetDevice) -> None:
         """``dev`` goes down or away: forget everything on it and lose what waits (neigh_ifdown)."""
         self._noarp.pop(dev.ifindex, None)

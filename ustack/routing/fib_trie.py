@@ -170,7 +170,8 @@ class FibTable:
         res.nh_sel = sel
         res.rt_type = attrs >> 16 & 0xFF
         res.scope = fi.scope
-        res.tos = attrs >> 8 & 0xFF
+        if nhc is not None:
+            res.tos = attrs >> 8 & 0xFF  # errors leave it as it was: what a rule suppressed shows in ``route get``
         res.fi = fi
         res.nhc = nhc
         res.table = self

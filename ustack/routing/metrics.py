@@ -34,8 +34,8 @@ class TcpCaNames:
     """Which congestion control algorithms there are, for a room that knows no TCP (tcp_ca_get_key_by_name)."""
 
     def known(self, name: str) -> bool:
-        """Whether a route may ask for ``name``. Reno always works."""
-        return name == "reno" or name == "cubic"
+        """Whether a route may ask for ``name``. Reno is always there (tcp_cong.c registers it first)."""
+        return name == "reno"
 
     def needs_ecn(self, name: str) -> bool:
         """TCP_CONG_NEEDS_ECN."""

@@ -172,6 +172,15 @@ def flow_dissect(packet: Packet, iph: Ipv4Header, keys: FlowKeys) -> None:
         keys.set(iph.saddr, iph.daddr, protocol)
 
 
+def fib4_rules_early_flow_dissect(packet: Packet, keys: FlowKeys) -> None:
+    """The same for rules, which may ask for protocol and ports; what has no IP header has none."""
+    iph = packet.iph
+    if iph is None:
+        keys.set(0, 0)
+    else:
+        flow_dissect(packet, iph, keys)
+
+
 def ip_multipath_l3_keys(packet: Packet, iph: Ipv4Header) -> Ipv4Header:
     """The header whose addresses count: that of the packet an ICMP error quotes, or ``iph``."""
     if iph.protocol != IPPROTO_ICMP or iph.frag_off & IP_OFFSET != 0:

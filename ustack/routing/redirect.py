@@ -91,10 +91,9 @@ class Redirects:
         return not in_dev.sec_redirects() or self.ip_fib_check_default(new_gw, dev)
 
     def ip_fib_check_default(self, gateway: i64, dev: NetDevice) -> bool:
-        """secure_redirects: only to a gateway that some route of ours names already."""
-        for fi in self.fib.semantics.infos:
-            if fi is not None:
-                for nhc in fi.nhs():
-                    if nhc.dev is dev and nhc.gateway == gateway and nhc.flags & RTNH_F_DEAD == 0:
-                        return True
+        """secure_redirects: only to a gateway that some route of ours names itself; next-hop objects do not count."""
+        for fi in self.fib.semantics.infos_of(dev):
+            for nhc in fi.nhs():
+                if nhc.dev is dev and nhc.gateway == gateway and nhc.flags & RTNH_F_DEAD == 0:
+                    return True
         return False

@@ -132,7 +132,7 @@ class Routing:
         iph, dev, dst = packet.iph, packet.in_dev, packet.dst
         if iph is None:
             return 0
-        if dev is None or dst is None or (dst.local and not to_many(dst)):
+        if dev is None or (dst is not None and dst.local and not to_many(dst)):
             return iph.daddr
         return self.inet.fib_compute_spec_dst(dev, iph.saddr, iph.tos, packet.mark)
 

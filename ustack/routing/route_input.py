@@ -23,7 +23,7 @@ from ustack.routing.devinet import (
 )
 from ustack.routing.fib_types import FibResult
 from ustack.routing.flow import Flow
-from ustack.routing.multipath import FlowKeys, MultipathHash, flow_dissect
+from ustack.routing.multipath import FlowKeys, MultipathHash, fib4_rules_early_flow_dissect
 from ustack.routing.validate import SourceValidation
 from ustack.timer import NSEC_PER_SEC
 from ustack.wire.ethernet import ETH_P_IP
@@ -59,6 +59,9 @@ class MartianWatcher:
         """``packet`` came in from ``dev``; ``source``: it is its source that cannot be, else its destination."""
         raise NotImplementedError
 
+    def suppressed(self, count: i64) -> None:
+        """So many more were not told of since the last one; said before the next."""
+
 
 class RouteInput:
     """The way in of one stack."""
@@ -77,6 +80,7 @@ class RouteInput:
         self._keys = FlowKeys()
         self._martians_since: i64 = 0
         self._martians_told: i64 = 0
+        self._martians_missed: i64 = 0
 
     def ip_route_input(self, packet: Packet) -> Reason | None:
         """Decide what becomes of ``packet`` by its header and device.
@@ -162,13 +166,9 @@ class RouteInput:
         return self.fib.fib_lookup(flow, res)
 
     def _early_flow_dissect(self, packet: Packet, flow: Flow) -> None:
-        """fib4_rules_early_flow_dissect: rules may ask for protocol and ports."""
+        """For rules that ask for protocol and ports."""
         keys = self._keys
-        iph = packet.iph
-        if iph is None:
-            keys.set(0, 0)
-        else:
-            flow_dissect(packet, iph, keys)
+        fib4_rules_early_flow_dissect(packet, keys)
         flow.proto, flow.sport, flow.dport = keys.proto, keys.sport, keys.dport
 
     def _by_route(
@@ -302,14 +302,21 @@ class RouteInput:
         return reason
 
     def _tell(self, packet: Packet, dev: NetDevice, saddr: i64, daddr: i64, source: bool) -> None:
+        """As often as ___ratelimit lets: whoever floods us with martians is not to flood a log."""
         now = self.net.now
         if now - self._martians_since > MARTIAN_INTERVAL:
             self._martians_since = now
             self._martians_told = 0
-        if self._martians_told < MARTIAN_BURST:
-            self._martians_told += 1
-            for watcher in self.martian_watchers:
-                watcher.martian(packet, dev, saddr, daddr, source)
+            if self._martians_missed != 0:
+                for watcher in self.martian_watchers:
+                    watcher.suppressed(self._martians_missed)
+                self._martians_missed = 0
+        if self._martians_told >= MARTIAN_BURST:
+            self._martians_missed += 1
+            return
+        self._martians_told += 1
+        for watcher in self.martian_watchers:
+            watcher.martian(packet, dev, saddr, daddr, source)
 
     # -- making
 

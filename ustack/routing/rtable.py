@@ -41,9 +41,6 @@ class Rtable:
             dst.input = self.local_deliver
         return dst
 
-    def rt_cache_valid(self, dst: Dst | None) -> bool:
-        return dst is not None and dst.genid == self.fib.genid
-
     def rt_set_nexthop(
         self, dst: Dst, daddr: i64, nhc: FibNh, fi: FibInfo, fnhe: FibNhException | None, do_cache: bool
     ) -> None:

@@ -47,9 +47,6 @@ class TrieStat:
         """Places for children."""
         return sum(count << bits for bits, count in enumerate(self.nodesizes))
 
-    def average_depth(self) -> float:
-        return int(self.totdepth) / int(self.leaves) if self.leaves else 0.0
-
     def shape_text(self) -> str:
         """trie_show_stats: the lines below the table's name."""
         average = self.totdepth * 100 // self.leaves if self.leaves else 0

@@ -11,7 +11,7 @@ from ustack.dst import RTN_LOCAL, RTN_UNICAST
 from ustack.routing.devinet import INADDR_BROADCAST, ipv4_is_local_multicast, ipv4_is_loopback, ipv4_is_multicast
 from ustack.routing.fib_types import FibResult
 from ustack.routing.flow import RT_SCOPE_HOST, Flow
-from ustack.routing.multipath import FlowKeys, flow_dissect
+from ustack.routing.multipath import FlowKeys, fib4_rules_early_flow_dissect
 from ustack.routing.uapi import FIB_LOOKUP_IGNORE_LINKSTATE
 from ustack.wire.ethernet import ETH_P_IP
 from ustack.wire.ipv4 import IPPROTO_IGMP
@@ -91,15 +91,11 @@ class SourceValidation:
         return 0
 
     def _dissect(self, packet: Packet, flow: Flow) -> None:
-        """fib4_rules_early_flow_dissect: rules may ask for protocol and ports; here those of the answer."""
+        """For rules that ask for protocol and ports: those of the answer."""
         if not self.fib.rules.has_custom:
             return
         keys = self._keys
-        iph = packet.iph
-        if iph is None:
-            keys.set(0, 0)
-        else:
-            flow_dissect(packet, iph, keys)
+        fib4_rules_early_flow_dissect(packet, keys)
         flow.proto, flow.sport, flow.dport = keys.proto, keys.dport, keys.sport
 
     def ip_mc_validate_source(
