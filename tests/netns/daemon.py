@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 STACK: Final = "192.0.2.2"
 HOST: Final = "192.0.2.1"
 SERVICES: Final = "echo,discard,chargen,http"
+#: A second between ARP requests is Linux's, and long for a test.
+IMPATIENT: Final = ("--sysctl", "net.ipv4.neigh.default.retrans_time_ms=200")
 #: Seconds that anything here may take, on a machine that is busy with other things.
 PATIENCE: Final = 20.0
 
@@ -62,6 +64,7 @@ class RunningDaemon:
     def __init__(
         self, directory: Path, *options: str, addr: str = f"{STACK}/24", host_addr: str = f"{HOST}/24"
     ) -> None:
+        self.offload: bool = "--no-offload" not in options
         self.control: str = str(directory / "control.sock")
         self.process = ustack(
             "up", "--foreground", "--control", self.control, "--addr", addr, "--host-addr", host_addr, *options

@@ -410,7 +410,7 @@ def neigh_from(message: bytes) -> Neigh:
 def nexthop_to(nexthop: Nexthop, verb: str) -> bytes:
     speaks = nexthop.gateway or nexthop.ifindex or nexthop.blackhole
     family = 2 if verb == "new" and speaks else 0
-    head = struct.pack("=BBBBI", family, 0, nexthop.protocol if verb == "new" else 0, 0, nexthop.flags & 4)
+    head = struct.pack("=BBBBI", family, 0, 0 if verb == "dump" else nexthop.protocol, 0, nexthop.flags & 4)
     if verb == "dump":
         body = u32(5, nexthop.ifindex) if nexthop.ifindex else b""
         return head + body + (attribute(9, b"") if nexthop.groups else b"")

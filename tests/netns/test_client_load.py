@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.netns.daemon import HOST, PATIENCE, RunningDaemon
-from tests.netns.programs import MEGABYTE, Server, background, pattern, resident, settled, sha256, status_of
+from tests.netns.daemon import HOST, IMPATIENT, PATIENCE, RunningDaemon
+from tests.netns.programs import MEGABYTE, Server, background, bulk, pattern, resident, settled, sha256, status_of
 from ustack import socket
 
 if TYPE_CHECKING:
@@ -58,9 +58,9 @@ def in_threads(count: int, work: Callable[[int], None]) -> None:
 
 
 @pytest.mark.heavy
-def test_a_hundred_megabytes_up(daemon: RunningDaemon, tmp_path: Path) -> None:
+def test_a_big_body_up(daemon: RunningDaemon, tmp_path: Path) -> None:
     """``ustack nc`` to a server of the kernel."""
-    data = pattern(100 * MEGABYTE)
+    data = pattern(bulk(daemon))
     (tmp_path / "data").write_bytes(data)
     with Server(lambda request: sha256(request).encode()) as server, (tmp_path / "data").open("rb") as file:
         with background("ustack", "nc", "-N", HOST, str(server.port), stdin=file) as nc:
@@ -72,8 +72,8 @@ def test_a_hundred_megabytes_up(daemon: RunningDaemon, tmp_path: Path) -> None:
 
 
 @pytest.mark.heavy
-def test_a_hundred_megabytes_down(daemon: RunningDaemon) -> None:
-    data = pattern(100 * MEGABYTE)
+def test_a_big_body_down(daemon: RunningDaemon) -> None:
+    data = pattern(bulk(daemon))
     with Server(lambda request: data) as server, background("ustack", "nc", "-N", HOST, str(server.port)) as nc:
         assert nc.stdout is not None
         assert sha256(nc.stdout.read()) == sha256(data)
@@ -149,8 +149,8 @@ def test_refused_ports(daemon: RunningDaemon) -> None:
 
 
 def test_a_host_that_is_not_there(namespace: Namespace, tmp_path: Path) -> None:
-    """Three ARP requests, a second apart, and then EHOSTUNREACH, for all who wait for the same neighbour."""
-    with RunningDaemon(tmp_path) as daemon:
+    """Three ARP requests, retrans_time apart, and then EHOSTUNREACH, for all who wait for the same neighbour."""
+    with RunningDaemon(tmp_path, *IMPATIENT) as daemon:
 
         def work(n: int) -> None:
             with socket.socket() as sock:

@@ -6,12 +6,13 @@ import json
 import socket
 import struct
 from collections import Counter
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
 from tests.netns.daemon import PATIENCE, SERVICES, STACK, RunningDaemon
-from tests.netns.programs import MEGABYTE, output, pattern, program, resident, settled, sha256, status_of
+from tests.netns.programs import MEGABYTE, bulk, output, pattern, program, resident, settled, sha256, status_of
 from ustack.io.services import PATTERN
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 URL: Final = f"http://{STACK}"
 CURL: Final = ("curl", "-sS", "--fail", "--max-time", "50")
-SIZE: Final = 100 * MEGABYTE
 SECONDS: Final = 55.0
 
 
@@ -48,24 +48,24 @@ def test_the_page(daemon: RunningDaemon) -> None:
 
 
 @pytest.mark.heavy
-def test_a_hundred_megabytes_down(daemon: RunningDaemon, tmp_path: Path) -> None:
-    file = tmp_path / "body"
-    output(*CURL, "-o", str(file), f"{URL}/bytes/{SIZE}", seconds=SECONDS)
+def test_a_big_body_down(daemon: RunningDaemon, tmp_path: Path) -> None:
+    file, size = tmp_path / "body", bulk(daemon)
+    output(*CURL, "-o", str(file), f"{URL}/bytes/{size}", seconds=SECONDS)
     got = file.read_bytes()
     file.unlink()
-    expected = (PATTERN * (SIZE // len(PATTERN) + 1))[:SIZE]
-    assert (len(got), sha256(got)) == (SIZE, sha256(expected))
+    expected = (PATTERN * (size // len(PATTERN) + 1))[:size]
+    assert (len(got), sha256(got)) == (size, sha256(expected))
     assert lost(status_of(daemon)) == {}
 
 
 @pytest.mark.heavy
-def test_a_hundred_megabytes_up(daemon: RunningDaemon, tmp_path: Path) -> None:
+def test_a_big_body_up(daemon: RunningDaemon, tmp_path: Path) -> None:
     file = tmp_path / "body"
-    data = pattern(SIZE)
+    data = pattern(bulk(daemon))
     file.write_bytes(data)
     answer = json.loads(output(*CURL, "-T", str(file), f"{URL}/body", seconds=SECONDS))
     file.unlink()
-    assert answer == {"length": SIZE, "sha256": sha256(data)}
+    assert answer == {"length": len(data), "sha256": sha256(data)}
     assert lost(status_of(daemon)) == {}
 
 
@@ -86,21 +86,21 @@ def test_both_ways_at_once(daemon: RunningDaemon, tmp_path: Path) -> None:
 
 
 @pytest.mark.heavy
-def test_two_hundred_at_once(daemon: RunningDaemon) -> None:
-    """Two hundred processes, each with a connection and a body of its own length."""
+def test_a_hundred_at_once(daemon: RunningDaemon) -> None:
+    """A hundred processes, each with a connection and a body of its own length."""
     script = (
-        f"for n in $(seq 200); do {' '.join(CURL)} -o /dev/null -w '%{{http_code}} %{{size_download}}\\n'"
+        f"for n in $(seq 100); do {' '.join(CURL)} -o /dev/null -w '%{{http_code}} %{{size_download}}\\n'"
         f" {URL}/bytes/$((n * 1000)) & done; wait"
     )
     lines = output("sh", "-c", script, seconds=SECONDS).splitlines()
-    assert sorted(lines) == sorted(f"200 {n * 1000}" for n in range(1, 201))
+    assert sorted(lines) == sorted(f"200 {n * 1000}" for n in range(1, 101))
     assert lost(status_of(daemon)) == {}
     assert settled(daemon) == [], "the clients closed first, the server keeps nothing"
 
 
-def get(close: str) -> bytes:
-    """One connection of its own; ``close`` says who ends it."""
-    with socket.create_connection((STACK, 80), PATIENCE) as sock:
+def get(close: str, port: int) -> bytes:
+    """One connection of its own, from ``port``; ``close`` says who ends it."""
+    with socket.create_connection((STACK, 80), PATIENCE, ("", port)) as sock:
         sock.sendall(f"GET /bytes/300 HTTP/1.1\r\nHost: {STACK}\r\nConnection: {close}\r\n\r\n".encode())
         data = b""
         while len(data.partition(b"\r\n\r\n")[2]) < 300:
@@ -118,11 +118,13 @@ def test_two_thousand_one_after_the_other(namespace: Namespace, tmp_path: Path, 
     """Nothing is left of them but TIME_WAIT, and that only where we closed first; memory stays where it was."""
     expected = PATTERN[:300]
     with RunningDaemon(tmp_path, "--serve", SERVICES) as daemon:
-        for _ in range(200):
-            assert get(close) == expected
+        # the kernel's own choice may come back to a port within ten seconds, and reopens what waits there
+        ports = iter(range(10_000, 12_200))
+        for port in islice(ports, 200):
+            assert get(close, port) == expected
         before, quiet = resident(daemon.process.pid), status_of(daemon)
-        for _ in range(2000):
-            assert get(close) == expected
+        for port in ports:
+            assert get(close, port) == expected
         after = resident(daemon.process.pid)
         states, status = Counter(settled(daemon)), status_of(daemon)
     waiting = 2200 if close == "close" else 0

@@ -38,10 +38,8 @@ if TYPE_CHECKING:
 SCRIPTS = sorted((Path(__file__).parent / "ip_commands").glob("*.txt"))
 VERSION = "iproute2-6.1"
 ADDRESSES = ("192.0.2.2/24 dev us0", "198.51.100.2/24 brd + dev us1", "203.0.113.2/25 dev us2")
-#: What a stack's device has otherwise: its queue discipline, its state while it is up, and loopback's queue.
-OTHERWISE = re.compile(
-    r'qdisc \w+ |state \w+ |qlen 1000|"(qdisc|operstate)": ?"\w+",\s*|"txqlen": ?1000,\s*|\b(UNKNOWN|UP) +'
-)
+#: What a stack's device has otherwise: its queue discipline, and its state while it is up.
+OTHERWISE = re.compile(r'qdisc \w+ |state \w+ |"(qdisc|operstate)": ?"\w+",\s*|\b(UNKNOWN|UP) +')
 
 
 class Said(NamedTuple):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from tests.netns.daemon import HOST, STACK, RunningDaemon, run_ustack
+from tests.netns.daemon import HOST, IMPATIENT, STACK, RunningDaemon, run_ustack
 from tests.netns.programs import output, program, status_of
 
 if TYPE_CHECKING:
@@ -164,8 +164,8 @@ def test_the_stack_pings_the_kernel(namespace: Namespace, tmp_path: Path, option
 
 
 def test_what_the_stack_cannot_ping(namespace: Namespace, tmp_path: Path) -> None:
-    """The kernel's ping says the same: after three seconds without an ARP reply, and at once without a route."""
-    with RunningDaemon(tmp_path):
+    """The kernel's ping says the same: after three ARP requests without a reply, and at once without a route."""
+    with RunningDaemon(tmp_path, *IMPATIENT):
         status, out, _ = run_ustack("ping", "-c", "1", "-W", "5", "192.0.2.99")
         assert status == 1 and answered(out) == (1, 0)
         assert "No route to host" in out and "+1 errors" in out, out

@@ -44,7 +44,7 @@ def test_a_link_is_shown_with_all_there_is_to_know(place: Place) -> None:
 
 def test_lo_has_no_queue_and_an_unknown_state(place: Place) -> None:
     shown = link(place, LO)
-    assert (shown.qdisc, shown.operstate, shown.mac) == ("noqueue", "UNKNOWN", 0)
+    assert (shown.qdisc, shown.operstate, shown.mac, shown.txqlen) == ("noqueue", "UNKNOWN", 0, 1000)
 
 
 def test_a_link_can_be_found_by_its_name(place: Place) -> None:
@@ -117,6 +117,10 @@ def test_flags_without_a_mask_are_all_of_them() -> None:
     [
         (Link(ifindex=ETH0, mtu=67), (errno.EINVAL, "mtu less than device minimum")),
         (Link(ifindex=ETH0, mtu=65_536), (errno.EINVAL, "mtu greater than device maximum")),
+        (Link(ifindex=ETH0, mtu=(1 << 31) - 1), (errno.EINVAL, "mtu greater than device maximum")),
+        (Link(ifindex=ETH0, mtu=1 << 31), (errno.EINVAL, "mtu less than device minimum")),
+        (Link(ifindex=ETH0, mtu=-5 & 0xFFFF_FFFF), (errno.EINVAL, "mtu less than device minimum")),
+        (Link(ifindex=LO, mtu=-5 & 0xFFFF_FFFF), (errno.EINVAL, "mtu less than device minimum")),
         (Link(ifindex=ETH0, mac=0x010000000000), (errno.EADDRNOTAVAIL, "")),
         (Link(ifindex=ETH0, mac=0), (errno.EADDRNOTAVAIL, "")),
         (Link(ifindex=ETH0, name="eth1"), (errno.EEXIST, "")),

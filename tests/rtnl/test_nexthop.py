@@ -68,6 +68,9 @@ def test_a_group_shows_its_members(place: Place) -> None:
         (Nexthop(id=3, group=[(9, 1)]), (errno.EINVAL, "Invalid nexthop id")),
         (Nexthop(id=3, group=[(1, 1), (1, 1)]), (errno.EINVAL, "Nexthop id can not be used twice in a group")),
         (Nexthop(id=3, group=[(1, 1 << 32)]), (errno.ERANGE, "integer out of range")),
+        (Nexthop(id=3, group=[(1, 1)], gateway=GW), (errno.EINVAL, "Invalid family for group")),
+        (Nexthop(id=3, group=[(1, 1)], ifindex=ETH0), (errno.EINVAL, "Invalid family for group")),
+        (Nexthop(id=3, group=[(9, 1)], blackhole=True), (errno.EINVAL, "Invalid family for group")),
         (Nexthop(id=1 << 32, ifindex=ETH0), (errno.ERANGE, "integer out of range")),
     ],
 )
@@ -82,8 +85,12 @@ def test_what_cannot_be_is_refused_with_the_kernels_words(
 def test_questions_say_nothing_but_a_number(place: Place) -> None:
     assert place.refusal("get", Nexthop(id=99)) == (errno.ENOENT, "")
     assert place.refusal("del", Nexthop(id=99)) == (errno.ENOENT, "")
-    assert place.refusal("del", Nexthop()) == (errno.EINVAL, "Invalid nexthop id")
+    assert place.refusal("del", Nexthop()) == (errno.EINVAL, "Nexthop id is missing")
     assert place.refusal("get", Nexthop(id=1, protocol=3)) == (errno.EINVAL, "Invalid values in header")
+    assert place.refusal("del", Nexthop(id=1, flags=RTNH_F_ONLINK)) == (errno.EINVAL, "Invalid values in header")
+    for more in (Nexthop(id=1, gateway=GW), Nexthop(ifindex=ETH0), Nexthop(id=1, blackhole=True, protocol=4),
+                 Nexthop(id=1, group=[(1, 1)])):  # fmt: skip
+        assert place.refusal("del", more) == (errno.EINVAL, "Unknown attribute type")
 
 
 # -- routes through them

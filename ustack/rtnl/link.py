@@ -50,7 +50,7 @@ class LinkHandler(Handler[Link]):
         if message.mac is not None:
             devices.dev_set_mac_address(dev, message.mac)
         if message.mtu is not None:
-            devices.dev_set_mtu(dev, message.mtu)
+            devices.dev_set_mtu(dev, signed(message.mtu))
         if message.group is not None:
             dev.group = message.group
         if message.ifindex and message.name:
@@ -104,7 +104,7 @@ class LinkHandler(Handler[Link]):
             min_mtu=int(dev.min_mtu),
             max_mtu=int(dev.max_mtu),
             operstate=dev.operstate if up else "DOWN",
-            qdisc="noqueue" if dev.flags & IFF_LOOPBACK else "pfifo",
+            qdisc="noqueue" if dev.no_queue else "pfifo",
             stats=stats64(dev.stats),
         )
 
@@ -119,6 +119,11 @@ class LinkHandler(Handler[Link]):
 
 def stats64(stats: DeviceStats) -> dict[str, int]:
     return {name: int(getattr(stats, name)) for name in STATS}
+
+
+def signed(value: int) -> int:
+    """The 32 bits of an attribute as C's int, which the kernel takes an MTU for."""
+    return value - (1 << 32) if value >> 31 else value
 
 
 def combine_flags(flags: int, wanted: int, change: int) -> int:

@@ -15,7 +15,6 @@ import msgspec
 #: What can be done to what: RTM_NEW*, RTM_DEL*, RTM_GET* of linux/rtnetlink.h.
 Verb = Literal["new", "del", "get", "dump", "flush"]
 
-IFINDEX_NONE: Final = 0
 #: Most prefixes in one RouteBatch: some ten milliseconds of work.
 BATCH_MAX: Final = 4096
 

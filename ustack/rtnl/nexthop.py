@@ -27,6 +27,8 @@ class NexthopHandler(Handler[Nexthop]):
         """As NexthopTable.rtm_newnexthop."""
         if message.scope:
             raise extack(errno.EINVAL, "Invalid values in ancillary header")
+        if message.group and names_a_hop(message):  # what has one has its address family
+            raise extack(errno.EINVAL, "Invalid family for group")
         cfg = NexthopObjConfig(message.id, message.gateway, message.ifindex)
         cfg.blackhole = message.blackhole
         cfg.group = message.group or None
@@ -78,12 +80,18 @@ class NexthopHandler(Handler[Nexthop]):
         return self.stack.routing.fib.semantics.nexthops
 
 
+def names_a_hop(message: Nexthop) -> bool:
+    return bool(message.gateway or message.ifindex or message.blackhole)
+
+
 def check_question(message: Nexthop) -> None:
     """nh_valid_get_del_req: nothing but a number."""
+    if message.group or names_a_hop(message):
+        raise extack(errno.EINVAL, "Unknown attribute type")
     if message.protocol or message.scope or message.flags:
         raise extack(errno.EINVAL, "Invalid values in header")
     if message.id == 0:
-        raise extack(errno.EINVAL, "Invalid nexthop id")
+        raise extack(errno.EINVAL, "Nexthop id is missing")
 
 
 def agrees(nexthop: Nexthop, wanted: Nexthop) -> bool:

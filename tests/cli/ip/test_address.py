@@ -180,6 +180,8 @@ def test_flushing() -> None:
         ("us0 address 02:00:00:00:00:09", Link(ifindex=2, flags=0, mac=0x020000000009)),
         ("us0 name eth7 txqueuelen 5", Link(ifindex=2, flags=0, name="eth7", txqlen=5)),
         ("us0 qlen 5", Link(ifindex=2, flags=0, txqlen=5)),
+        ("us0 qlen -5", Link(ifindex=2, flags=0, txqlen=(1 << 32) - 5)),
+        ("us0 mtu -2147483648", Link(ifindex=2, flags=0, mtu=1 << 31)),
         ("us0 promisc on arp off multicast off allmulticast on trailers on",
          Link(ifindex=2, flags=0x100 | 0x80 | 0x200, change=0x100 | 0x80 | 0x1000 | 0x200 | 0x20)),
         ("us0 up down", Link(ifindex=2, flags=0, change=1)),

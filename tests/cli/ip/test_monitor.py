@@ -18,6 +18,7 @@ EVENTS = [
     Event(made(gateway=GATEWAY, ifindex=3), deleted=True),
     Event(Rule(priority=5, table=7), deleted=True),
     Event(Neigh(ifindex=2, dst=GATEWAY, state=0x20), deleted=True),
+    Event(Neigh(ifindex=2, dst=GATEWAY, state=0x01), asked=True),
     Event(Nexthop(id=5, ifindex=2, scope=254)),
     Event(US0),
     Event(Netconf(name="net.ipv4.conf.us0.forwarding", value="1")),
@@ -29,12 +30,13 @@ LINES = [
     "Deleted 10.1.0.0/16 via 192.0.2.1 dev us1 \n",
     "Deleted 5:\tfrom all lookup 7\n",
     "Deleted 192.0.2.1 dev us0 FAILED \n",
+    "miss 192.0.2.1 dev us0 INCOMPLETE \n",
     "id 5 dev us0 scope host \n",
     f"2: us0: <BROADCAST,MULTICAST,UP,LOWER_UP> mtu 1500 qdisc pfifo state UP group default \n{MAC}",
     "inet us0 forwarding on \n",
     "inet all rp_filter loose \n",
 ]
-LABELS = ["ADDR", "ROUTE", "ROUTE", "RULE", "NEIGH", "NEXTHOP", "LINK", "NETCONF", "NETCONF"]
+LABELS = ["ADDR", "ROUTE", "ROUTE", "RULE", "NEIGH", "NEIGH", "NEXTHOP", "LINK", "NETCONF", "NETCONF"]
 
 
 @pytest.fixture
@@ -87,6 +89,7 @@ def test_one_object_a_line_in_json(recorder: Recorder) -> None:
     assert len(found) == len(EVENTS)
     assert found[1] == {"dst": "10.1.0.0/16", "gateway": "192.0.2.1", "dev": "us0", "flags": []}
     assert [event.get("deleted", False) for event in found] == [event.deleted for event in EVENTS]
+    assert ["miss" in event for event in found] == [event.asked for event in EVENTS]
     assert found[-1] == {"family": "inet", "interface": "all", "rp_filter": "loose"}
 
 

@@ -130,6 +130,16 @@ def test_flushing_spares_preference_0() -> None:
     assert recorder.asked[1:] == [Rtm("del", rule) for rule, _ in RULES[1:]]
 
 
+@pytest.mark.parametrize(
+    ("line", "gone"), [("protocol static", [9]), ("proto 2 from 192.0.2.0/25", []), ("protocol boot", [])]
+)
+def test_flushing_by_protocol(line: str, gone: list[int]) -> None:
+    """iproute2 6.1 looks at the protocol here, though not when it shows."""
+    recorder = Recorder(*(rule for rule, _ in RULES))
+    recorder.shows(f"rule flush {line}")
+    assert recorder.asked[1:] == [Rtm("del", rule) for rule, _ in RULES if rule.priority in gone]
+
+
 def test_what_ustack_lacks_is_said() -> None:
     for words in ("l3mdev", "tun_id 5", "nat 192.0.2.1"):
         assert mistake(f"rule add {words}")[0] == 2

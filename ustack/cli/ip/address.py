@@ -16,7 +16,8 @@ from ustack.cli.ip.words import (
     Mistake,
     ShowUsage,
     Words,
-    choose,
+    find_keyword,
+    first_verb,
     garbage,
     invalid,
     matches,
@@ -34,6 +35,7 @@ from ustack.routing.uapi import (
     NLM_F_REPLACE,
 )
 from ustack.rtnl.messages import Addr, Link
+from ustack.wire.ipv4 import addr_to_str
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,14 +78,7 @@ READ_ONLY: Final = ("tentative", "deprecated", "dadfailed", "secondary", "tempor
 
 def do_address(session: Session, argv: list[str]) -> int:
     """``ip address ...``"""
-    if not argv:
-        return show(session, Words([]))
-    verb = choose(argv[0], VERBS)
-    words = Words(argv[1:])
-    if verb is None:
-        raise Mistake(f'Command "{argv[0]}" is unknown, try "{session.program} address help".\n')
-    if verb == "help":
-        raise ShowUsage
+    verb, words = first_verb(session.program, "address", argv, VERBS)
     if verb in NLM_FLAGS:
         session.change("new", AddressGrammar(session, words).parse(), NLM_FLAGS[verb])
     elif verb == "delete":
@@ -111,12 +106,11 @@ class AddressGrammar:
     def parse(self) -> Addr:
         while self.words:
             word = self.words.take()
-            for name, short, read in KEYWORDS:
-                if matches(word, name) if short else word == name:
-                    read(self)
-                    break
-            else:
+            read = find_keyword(word, KEYWORDS)
+            if read is None:
                 self._local(word)
+            else:
+                read(self)
         if not self.device:
             raise Mistake('Not enough information: "dev" argument is required.\n', FAILURE)
         self._complete()
@@ -148,7 +142,7 @@ class AddressGrammar:
     def _warn(self, addr: int) -> None:
         self.session.err.write(
             "Warning: Executing wildcard deletion to stay compatible with old scripts.\n"
-            f"         Explicitly specify the prefix length ({values.format_address(addr)}/{ADDRESS_BITS})"
+            f"         Explicitly specify the prefix length ({addr_to_str(addr)}/{ADDRESS_BITS})"
             " to avoid this warning.\n"
             "         This special behaviour is likely to disappear in further releases,\n"
             "         fix your scripts!\n"
@@ -350,7 +344,7 @@ class AddressPrinter:
         out.put("family", "inet", "    inet ")
         self._addresses(addr)
         if addr.broadcast is not None:
-            broadcast = values.format_address(addr.broadcast)
+            broadcast = addr_to_str(addr.broadcast)
             out.put("broadcast", broadcast, f"brd {broadcast} ")
         scope = self.session.names.scope(addr.scope or 0)
         out.put("scope", scope, f"scope {scope} ")
@@ -370,11 +364,11 @@ class AddressPrinter:
 
     def _addresses(self, addr: Addr) -> None:
         out = self.out
-        local = values.format_address(addr.local)
+        local = addr_to_str(addr.local)
         if addr.peer is None or addr.peer == addr.local:
             out.put("local", local, local)
         else:
-            peer = values.format_address(addr.peer)
+            peer = addr_to_str(addr.peer)
             out.put("local", local, local)
             out.put("address", peer, f" peer {peer}")
         out.put("prefixlen", addr.prefixlen, f"/{addr.prefixlen} ")

@@ -6,15 +6,7 @@ import errno
 from typing import TYPE_CHECKING, Final
 
 from ustack.cli.ip import values
-from ustack.cli.ip.link_text import (
-    IFF_ALLMULTI,
-    IFF_MULTICAST,
-    IFF_NOARP,
-    IFF_NOTRAILERS,
-    IFF_PROMISC,
-    IFF_UP,
-    LinkPrinter,
-)
+from ustack.cli.ip.link_text import IFF_NOTRAILERS, LinkPrinter
 from ustack.cli.ip.session import Refused
 from ustack.cli.ip.values import MAC_LENGTH
 from ustack.cli.ip.words import (
@@ -22,14 +14,17 @@ from ustack.cli.ip.words import (
     Mistake,
     ShowUsage,
     Words,
-    choose,
+    find_keyword,
+    first_verb,
     garbage,
     invalid,
     matches,
     number,
     second_value,
     switch,
+    unsigned,
 )
+from ustack.device.net_device import IFF_ALLMULTI, IFF_MULTICAST, IFF_NOARP, IFF_PROMISC, IFF_UP
 from ustack.rtnl.messages import Link
 
 if TYPE_CHECKING:
@@ -43,14 +38,7 @@ NAME_MAX: Final = 15
 
 def do_link(session: Session, argv: list[str]) -> int:
     """``ip link ...``"""
-    if not argv:
-        return show(session, Words([]))
-    verb = choose(argv[0], VERBS)
-    words = Words(argv[1:])
-    if verb is None:
-        raise Mistake(f'Command "{argv[0]}" is unknown, try "{session.program} link help".\n')
-    if verb == "help":
-        raise ShowUsage
+    verb, words = first_verb(session.program, "link", argv, VERBS)
     if verb in ("set", "change"):
         session.change("new", LinkGrammar(session, words).parse())
         return 0
@@ -77,12 +65,11 @@ class LinkGrammar:
     def parse(self) -> Link:
         while self.words:
             word = self.words.take()
-            for name, short, read in KEYWORDS:
-                if matches(word, name) if short else word == name:
-                    read(self)
-                    break
-            else:
+            read = find_keyword(word, KEYWORDS)
+            if read is None:
                 self._device(word)
+            else:
+                read(self)
         if not self.device:
             raise Mistake('Not enough information: "dev" argument is required.\n')
         self.link.ifindex = self.session.need_device(self.device)
@@ -186,7 +173,9 @@ KEYWORDS: Final[list[tuple[str, bool, Callable[[LinkGrammar], None]]]] = [
 def integer(text: str, complaint: str) -> int:
     """A number that C would read into an int, as the 32 bits that it is sent in."""
     negative = text.startswith("-")
-    value = number(text[1:] if negative else text, complaint, 0x7FFF_FFFF)
+    value = unsigned(text.removeprefix("-"), 0x7FFF_FFFF + negative)
+    if value is None:
+        invalid(text, complaint)
     return -value & 0xFFFF_FFFF if negative else value
 
 

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ustack.cli.ip import values
+from ustack.device.net_device import (
+    IFF_ALLMULTI,
+    IFF_BROADCAST,
+    IFF_LOOPBACK,
+    IFF_LOWER_UP,
+    IFF_MULTICAST,
+    IFF_NOARP,
+    IFF_PROMISC,
+    IFF_RUNNING,
+    IFF_UP,
+)
+from ustack.wire.ethernet import mac_to_str
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -13,20 +24,13 @@ if TYPE_CHECKING:
     from ustack.cli.ip.session import Session
     from ustack.rtnl.messages import Link
 
-IFF_UP: Final = 0x1
-IFF_LOOPBACK: Final = 0x8
-IFF_RUNNING: Final = 0x40
-IFF_NOARP: Final = 0x80
-IFF_PROMISC: Final = 0x100
-IFF_ALLMULTI: Final = 0x200
-IFF_MULTICAST: Final = 0x1000
 IFF_NOTRAILERS: Final = 0x20
 #: IFF_*, in the order in which they are printed.
 FLAGS: Final = {
-    IFF_LOOPBACK: "LOOPBACK", 0x2: "BROADCAST", 0x10: "POINTOPOINT", IFF_MULTICAST: "MULTICAST", IFF_NOARP: "NOARP",
-    IFF_ALLMULTI: "ALLMULTI", IFF_PROMISC: "PROMISC", 0x400: "MASTER", 0x800: "SLAVE", 0x4: "DEBUG", 0x8000: "DYNAMIC",
-    0x4000: "AUTOMEDIA", 0x2000: "PORTSEL", IFF_NOTRAILERS: "NOTRAILERS", IFF_UP: "UP", 0x1_0000: "LOWER_UP",
-    0x2_0000: "DORMANT", 0x4_0000: "ECHO",
+    IFF_LOOPBACK: "LOOPBACK", IFF_BROADCAST: "BROADCAST", 0x10: "POINTOPOINT", IFF_MULTICAST: "MULTICAST",
+    IFF_NOARP: "NOARP", IFF_ALLMULTI: "ALLMULTI", IFF_PROMISC: "PROMISC", 0x400: "MASTER", 0x800: "SLAVE", 0x4: "DEBUG",
+    0x8000: "DYNAMIC", 0x4000: "AUTOMEDIA", 0x2000: "PORTSEL", IFF_NOTRAILERS: "NOTRAILERS", IFF_UP: "UP",
+    IFF_LOWER_UP: "LOWER_UP", 0x2_0000: "DORMANT", 0x4_0000: "ECHO",
 }  # fmt: skip
 
 Columns = tuple[tuple[str, str, str], ...]
@@ -89,7 +93,8 @@ class LinkPrinter:
             out.put("linkmode", "DEFAULT", "mode DEFAULT ")
         out.put("group", link_group(link), f"group {link_group(link)} ")
         if queue and link.txqlen:
-            out.put("txqlen", link.txqlen, f"qlen {link.txqlen}")
+            length = link.txqlen - (link.txqlen >> 31 << 32)  # %d of an unsigned int
+            out.put("txqlen", length, f"qlen {length}")
         if mac:
             self._mac(link)
         if mac and self.session.options.details:
@@ -99,10 +104,10 @@ class LinkPrinter:
         out = self.out
         loopback = (link.flags or 0) & IFF_LOOPBACK
         kind = "loopback" if loopback else "ether"
-        broadcast = values.format_mac(0 if loopback else (1 << 48) - 1)
+        broadcast = mac_to_str(0 if loopback else (1 << 48) - 1)
         out.newline()
         out.put("link_type", kind, f"    link/{kind} ")
-        out.put("address", values.format_mac(link.mac or 0), values.format_mac(link.mac or 0))
+        out.put("address", mac_to_str(link.mac or 0), mac_to_str(link.mac or 0))
         out.put("broadcast", broadcast, f" brd {broadcast}")
 
     def _details(self, link: Link) -> None:
@@ -124,7 +129,7 @@ class LinkPrinter:
         out.put("ifname", link.name, f"{link.name:<16} ")
         out.put("operstate", link.operstate, f"{link.operstate:<14} ")
         if mac:
-            address = values.format_mac(link.mac or 0)
+            address = mac_to_str(link.mac or 0)
             out.put("address", address, f"{address} ")
             names = flag_names(link.flags or 0)
             out.put("flags", names, f"<{','.join(names)}> ")

@@ -80,7 +80,7 @@ class Monitor:
             return
         if not self.out.as_json:
             self._prefix(what)
-        self._print(what, event.deleted)
+        self._print(what, event.deleted, event.asked)
         if self.out.as_json:
             self.session.out.write("\n")
             self.out = self.session.printer()  # which separates nothing from the next one
@@ -104,14 +104,14 @@ class Monitor:
         if self.labels:
             self.session.out.write(f"[{LABELS[type(what)]}]")
 
-    def _print(self, what: Object, deleted: bool) -> None:
+    def _print(self, what: Object, deleted: bool, asked: bool) -> None:
         session, out, hide = self.session, self.out, bool(self.ifindex)
         if isinstance(what, Route):
             RoutePrinter(session, out, Unsaid(device=hide)).print(what, deleted=deleted)
         elif isinstance(what, Rule):
             RulePrinter(session, out).print(what, deleted=deleted)
         elif isinstance(what, Neigh):
-            NeighPrinter(session, out, hide_device=hide).print(what, deleted=deleted)
+            NeighPrinter(session, out, hide_device=hide).print(what, deleted=deleted, asked=asked)
         elif isinstance(what, Addr):
             AddressPrinter(session, out).print(what, named=True, deleted=deleted)
         else:

@@ -16,6 +16,7 @@ from ustack.cli.ip.words import (
     ShowUsage,
     Words,
     choose,
+    first_verb,
     garbage,
     invalid,
     matches,
@@ -23,6 +24,8 @@ from ustack.cli.ip.words import (
 )
 from ustack.routing.uapi import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE
 from ustack.rtnl.messages import Neigh
+from ustack.wire.ethernet import mac_to_str
+from ustack.wire.ipv4 import addr_to_str
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,14 +62,7 @@ NTF_ROUTER: Final = 0x80
 
 def do_neigh(session: Session, argv: list[str]) -> int:
     """``ip neighbour ...``"""
-    if not argv:
-        return show(session, Words([]))
-    verb = choose(argv[0], VERBS)
-    words = Words(argv[1:])
-    if verb is None:
-        raise Mistake(f'Command "{argv[0]}" is unknown, try "{session.program} neigh help".\n')
-    if verb == "help":
-        raise ShowUsage
+    verb, words = first_verb(session.program, "neigh", argv, VERBS)
     if verb in NLM_FLAGS:
         session.change("new", NeighGrammar(session, words).parse(), NLM_FLAGS[verb])
     elif verb == "delete":
@@ -164,13 +160,15 @@ class NeighPrinter:
         self.out: Printer = out
         self.hide_device: bool = hide_device
 
-    def print(self, neigh: Neigh, *, deleted: bool = False) -> None:
-        """One entry and the end of its line."""
+    def print(self, neigh: Neigh, *, deleted: bool = False, asked: bool = False) -> None:
+        """One entry and the end of its line; ``asked``: somebody is wanted who knows its address."""
         out = self.out
         out.open()
         if deleted:
             out.put("deleted", True, "Deleted ")
-        dst = values.format_address(neigh.dst)
+        elif asked:
+            out.put("miss", None, "miss ")
+        dst = addr_to_str(neigh.dst)
         if self.session.options.brief:
             self._brief(neigh, dst)
             return
@@ -179,7 +177,7 @@ class NeighPrinter:
             name = self.session.device(neigh.ifindex)
             out.put("dev", name, f"dev {name} ")
         if neigh.mac is not None:
-            out.put("lladdr", values.format_mac(neigh.mac), f"lladdr {values.format_mac(neigh.mac)} ")
+            out.put("lladdr", mac_to_str(neigh.mac), f"lladdr {mac_to_str(neigh.mac)} ")
         for word, wanted in (
             ("router", neigh.flags & NTF_ROUTER),
             ("proxy", neigh.proxy),
@@ -206,7 +204,7 @@ class NeighPrinter:
             name = self.session.device(neigh.ifindex)
             out.put("dev", name, f"{name:<16} ")
         if neigh.mac is not None:
-            out.put("lladdr", values.format_mac(neigh.mac), values.format_mac(neigh.mac))
+            out.put("lladdr", mac_to_str(neigh.mac), mac_to_str(neigh.mac))
         out.text("\n")
         out.close()
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from ustack.cli.ip import values
 from ustack.cli.ip.nexthop_text import print_nexthop
 from ustack.cli.ip.session import Refused
-from ustack.cli.ip.words import Mistake, ShowUsage, Words, choose, invalid, matches, number, unsigned
+from ustack.cli.ip.words import ShowUsage, Words, first_verb, invalid, matches, number, unsigned
 from ustack.routing.uapi import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, RTNH_F_ONLINK
 from ustack.rtnl.messages import Nexthop
 
@@ -22,18 +22,15 @@ WEIGHT_MAX: Final = 256
 
 def do_nexthop(session: Session, argv: list[str]) -> int:
     """``ip nexthop ...``"""
-    if not argv:
-        return show(session, Words([]))
-    verb = choose(argv[0], VERBS)
-    words = Words(argv[1:])
-    if verb is None:
-        raise Mistake(f'Command "{argv[0]}" is unknown, try "{session.program} nexthop help".\n')
-    if verb == "help":
-        raise ShowUsage
+    verb, words = first_verb(session.program, "nexthop", argv, VERBS)
     if verb in NLM_FLAGS:
         session.change("new", NexthopGrammar(session, words).parse(), NLM_FLAGS[verb])
     elif verb == "delete":
-        session.change("del", NexthopGrammar(session, words).parse())
+        grammar = NexthopGrammar(session, words)
+        nexthop = grammar.parse()
+        if grammar.zero and nexthop == Nexthop():
+            raise Refused(errno.EINVAL, "Invalid nexthop id")
+        session.change("del", nexthop)
     elif verb == "get":
         if len(words) != 2 or words.take() != "id":
             raise ShowUsage
@@ -54,6 +51,7 @@ class NexthopGrammar:
         self.session: Session = session
         self.words: Words = words
         self.nexthop = Nexthop()
+        self.zero: bool = False  #: "id 0", which is none, and still is not without one
 
     def parse(self) -> Nexthop:
         while self.words:
@@ -64,6 +62,7 @@ class NexthopGrammar:
         nexthop = self.nexthop
         if word == "id":
             nexthop.id = parse_id(self.words.take())
+            self.zero = nexthop.id == 0
         elif word == "dev":
             nexthop.ifindex = find_device(self.session, self.words.take())
         elif word == "via":

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ustack.cli.ip import values
 from ustack.routing.flow import RT_SCOPE_UNIVERSE
 from ustack.routing.uapi import RTNH_F_DEAD, RTNH_F_LINKDOWN, RTNH_F_ONLINK, RTPROT_UNSPEC
+from ustack.wire.ipv4 import addr_to_str
 
 if TYPE_CHECKING:
     from ustack.cli.ip.output import Printer
@@ -23,7 +23,7 @@ def print_nexthop(session: Session, out: Printer, nexthop: Nexthop) -> None:
     if nexthop.group:
         print_group(out, nexthop.group)
     if nexthop.gateway:
-        gateway = values.format_address(nexthop.gateway)
+        gateway = addr_to_str(nexthop.gateway)
         out.put("gateway", gateway, f"via {gateway} ")
     if nexthop.ifindex:
         name = session.device(nexthop.ifindex)

@@ -10,7 +10,7 @@ from ustack.cli.ip.load import load_routes, save_routes
 from ustack.cli.ip.route_filter import RouteFilter
 from ustack.cli.ip.route_grammar import RouteGrammar
 from ustack.cli.ip.route_text import RoutePrinter
-from ustack.cli.ip.words import FAILURE, Mistake, ShowUsage, Words, choose, invalid, matches, number
+from ustack.cli.ip.words import FAILURE, Mistake, ShowUsage, Words, first_verb, invalid, matches, number
 from ustack.routing.uapi import NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE
 from ustack.rtnl.messages import Route, SetSysctl
 
@@ -36,12 +36,7 @@ FLUSH_CACHE: Final = "net.ipv4.route.flush"
 
 def do_route(session: Session, argv: list[str]) -> int:
     """``ip route ...``"""
-    if not argv:
-        return show(session, Words([]))
-    verb = choose(argv[0], VERBS)
-    words = Words(argv[1:])
-    if verb is None:
-        raise Mistake(f'Command "{argv[0]}" is unknown, try "{session.program} route help".\n')
+    verb, words = first_verb(session.program, "route", argv, VERBS)
     if verb in NLM_FLAGS:
         session.change("new", RouteGrammar(session, words).parse(), NLM_FLAGS[verb])
     elif verb == "delete":
@@ -54,8 +49,6 @@ def do_route(session: Session, argv: list[str]) -> int:
         return save_routes(session, words)
     elif verb == "load":
         return load_routes(session, words)
-    elif verb == "help":
-        raise ShowUsage
     else:
         return show(session, words)
     return 0

@@ -8,7 +8,7 @@ from ustack.cli.ip import values
 from ustack.cli.ip.names import parse_route_type
 from ustack.cli.ip.route_text import Unsaid
 from ustack.cli.ip.values import ADDRESS_BITS, Prefix
-from ustack.cli.ip.words import ShowUsage, invalid, matches, number
+from ustack.cli.ip.words import ShowUsage, find_keyword, invalid, matches, number
 from ustack.routing.uapi import RT_TABLE_MAIN
 from ustack.rtnl.messages import Route
 
@@ -53,12 +53,11 @@ class RouteFilter:
     def parse(self) -> None:
         while self.words:
             word = self.words.take()
-            for name, short, read in KEYWORDS:
-                if matches(word, name) if short else word == name:
-                    read(self)
-                    break
-            else:
+            read = find_keyword(word, KEYWORDS)
+            if read is None:
                 self._destination(word)
+            else:
+                read(self)
         if self.device:
             self.ifindex = self.session.need_device(self.device)
         if self.input_device:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from ustack.cli.ip import values
 from ustack.cli.ip.names import parse_route_type
 from ustack.cli.ip.session import Refused
-from ustack.cli.ip.words import Mistake, ShowUsage, garbage, invalid, matches, number, unsigned
+from ustack.cli.ip.words import Mistake, ShowUsage, find_keyword, garbage, invalid, matches, number, unsigned
 from ustack.dst import RTN_ANYCAST, RTN_BROADCAST, RTN_LOCAL, RTN_MULTICAST, RTN_UNICAST, RTN_UNSPEC
 from ustack.routing.flow import RT_SCOPE_HOST, RT_SCOPE_LINK, RT_SCOPE_NOWHERE, RT_SCOPE_UNIVERSE
 from ustack.routing.uapi import (
@@ -72,12 +72,11 @@ class RouteGrammar:
             if word == "nexthop":
                 self._nexthops()
                 break
-            for name, short, read in KEYWORDS:
-                if matches(word, name) if short else word == name:
-                    read(self)
-                    break
-            else:
+            read = find_keyword(word, KEYWORDS)
+            if read is None:
                 self._destination(word)
+            else:
+                read(self)
         if not self.has_destination:
             raise ShowUsage
         if self.device:

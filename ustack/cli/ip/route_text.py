@@ -22,6 +22,7 @@ from ustack.routing.uapi import (
     RTPROT_BOOT,
 )
 from ustack.rtnl.messages import Nexthop
+from ustack.wire.ipv4 import addr_to_str
 
 if TYPE_CHECKING:
     from ustack.cli.ip.output import Printer
@@ -39,7 +40,6 @@ CACHE_FLAGS: Final = {
     0x0080_0000: "src-nat", 0x0040_0000: "masq", 0x0002_0000: "dst-direct", 0x0100_0000: "redirect",
     0x0004_0000: "redirected", 0x0020_0000: "fastroute", 0x0001_0000: "notify", 0x0008_0000: "proxy",
 }  # fmt: skip
-ALL_CACHE_FLAGS: Final = 0xFFFF_0000
 #: RTAX_*: the word, and where it is another one the key.
 METRICS: Final = {
     2: "mtu", 3: "window", 4: "rtt", 5: "rttvar", 6: "ssthresh", 7: "cwnd", 8: "advmss", 9: "reordering",
@@ -121,7 +121,7 @@ class RoutePrinter:
     def _way(self, route: Route) -> None:
         out, names = self.out, self.session.names
         if route.gateway and not self.unsaid.gateway:
-            gateway = values.format_address(route.gateway)
+            gateway = addr_to_str(route.gateway)
             out.put("gateway", gateway, f"via {gateway} ")
         if route.ifindex and not self.unsaid.device:
             name = self.session.device(route.ifindex)
@@ -140,7 +140,7 @@ class RoutePrinter:
             if (scope != RT_SCOPE_UNIVERSE or self.details) and not self.unsaid.scope:
                 out.put("scope", names.scope(scope), f"scope {names.scope(scope)} ")
         if route.prefsrc and not self.unsaid.prefsrc:
-            prefsrc = values.format_address(route.prefsrc)
+            prefsrc = addr_to_str(route.prefsrc)
             out.put("prefsrc", prefsrc, f"src {prefsrc} ")
         if route.priority and not self.unsaid.metric:
             out.put("metric", route.priority, f"metric {route.priority} ")
@@ -218,7 +218,7 @@ class RoutePrinter:
             out.newline()
             out.text("\tnexthop ")
             if hop.gateway:
-                gateway = values.format_address(hop.gateway)
+                gateway = addr_to_str(hop.gateway)
                 out.put("gateway", gateway, f"via {gateway} ")
             if hop.ifindex:
                 name = self.session.device(hop.ifindex)

@@ -9,7 +9,7 @@ from ustack.cli.ip import values
 from ustack.cli.ip.names import parse_route_type
 from ustack.cli.ip.rule_text import RulePrinter
 from ustack.cli.ip.session import Refused
-from ustack.cli.ip.words import FAILURE, Mistake, ShowUsage, Words, choose, invalid, matches, number
+from ustack.cli.ip.words import FAILURE, Mistake, ShowUsage, Words, find_keyword, first_verb, invalid, matches, number
 from ustack.routing.uapi import (
     FIB_RULE_INVERT,
     FR_ACT_GOTO,
@@ -33,14 +33,7 @@ VERBS: Final = ("list", "lst", "show", "add", "delete", "flush", "help")
 
 def do_rule(session: Session, argv: list[str]) -> int:
     """``ip rule ...``"""
-    if not argv:
-        return show(session, Words([]))
-    verb = choose(argv[0], VERBS)
-    words = Words(argv[1:])
-    if verb is None:
-        raise Mistake(f'Command "{argv[0]}" is unknown, try "{session.program} rule help".\n')
-    if verb == "help":
-        raise ShowUsage
+    verb, words = first_verb(session.program, "rule", argv, VERBS)
     if verb in ("add", "delete"):
         if not words:
             raise Mistake(f'"{session.program} rule {verb[:3]}" requires arguments.\n', FAILURE)
@@ -66,12 +59,11 @@ class RuleGrammar:
     def parse(self) -> Rule:
         while self.words:
             word = self.words.take()
-            for name, short, read in KEYWORDS:
-                if matches(word, name) if short else word == name:
-                    read(self)
-                    break
-            else:
+            read = find_keyword(word, KEYWORDS)
+            if read is None:
                 self._action(word)
+            else:
+                read(self)
         if not self.has_table and not self.deleting:
             self.rule.table = RT_TABLE_MAIN
         return self.rule
@@ -205,6 +197,7 @@ class RuleFilter:
         self.inverted: bool = False
         self.src: Prefix | None = None
         self.dst: Prefix | None = None
+        self.protocol: int | None = None  #: by which iproute2 chooses what to flush, and not what to show
 
     def parse(self) -> None:
         while self.words:
@@ -236,8 +229,8 @@ class RuleFilter:
             text = self.words.take()
             wanted["ipproto"] = self._named(names.parse_ip_protocol(text), text, 'Invalid "ipproto" value\n')
         elif matches(word, "protocol"):
-            text = self.words.take()  # which iproute2 reads, and then shows them all
-            self._named(names.parse_protocol(text), text, 'invalid "protocol"\n')
+            text = self.words.take()
+            self.protocol = self._named(names.parse_protocol(text), text, 'invalid "protocol"\n')
         else:
             self._address(word)
 
@@ -264,16 +257,15 @@ class RuleFilter:
             return False
         return all(getattr(rule, name) == value for name, value in self.wanted.items())
 
-
-def chosen_rules(session: Session, words: Words) -> list[Rule]:
-    chosen = RuleFilter(session, words)
-    chosen.parse()
-    rules = [rule for rule in session.dump(Rule(action=FR_ACT_UNSPEC)) if isinstance(rule, Rule)]
-    return [rule for rule in rules if chosen.agrees(rule)]
+    def found(self) -> list[Rule]:
+        rules = [rule for rule in self.session.dump(Rule(action=FR_ACT_UNSPEC)) if isinstance(rule, Rule)]
+        return [rule for rule in rules if self.agrees(rule)]
 
 
 def show(session: Session, words: Words) -> int:
-    rules = chosen_rules(session, words)
+    chosen = RuleFilter(session, words)
+    chosen.parse()
+    rules = chosen.found()
     out = session.printer()
     printer = RulePrinter(session, out)
     out.begin()
@@ -285,7 +277,9 @@ def show(session: Session, words: Words) -> int:
 
 def flush(session: Session, words: Words) -> int:
     """All but the one of preference 0."""
-    for rule in chosen_rules(session, words):
-        if rule.priority:
+    chosen = RuleFilter(session, words)
+    chosen.parse()
+    for rule in chosen.found():
+        if rule.priority and chosen.protocol in (None, rule.protocol):
             session.change("del", rule)
     return 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ustack.cli.ip import values
 from ustack.cli.ip.values import ADDRESS_BITS
 from ustack.routing.uapi import (
     FIB_RULE_IIF_DETACHED,
@@ -16,6 +15,7 @@ from ustack.routing.uapi import (
     FR_ACT_TO_TBL,
     RTPROT_KERNEL,
 )
+from ustack.wire.ipv4 import addr_to_str
 
 if TYPE_CHECKING:
     from ustack.cli.ip.output import Printer
@@ -57,19 +57,19 @@ class RulePrinter:
     def _addresses(self, rule: Rule) -> None:
         out = self.out
         if rule.src_len:
-            out.put("src", values.format_address(rule.src), f"from {self._prefix(rule.src, rule.src_len)}")
+            out.put("src", addr_to_str(rule.src), f"from {self._prefix(rule.src, rule.src_len)}")
             if rule.src_len != ADDRESS_BITS:
                 out.data("srclen", rule.src_len)
         else:
             out.put("src", "all", "from all")
         if rule.dst_len:
-            out.put("dst", values.format_address(rule.dst), f" to {self._prefix(rule.dst, rule.dst_len)}")
+            out.put("dst", addr_to_str(rule.dst), f" to {self._prefix(rule.dst, rule.dst_len)}")
             if rule.dst_len != ADDRESS_BITS:
                 out.data("dstlen", rule.dst_len)
 
     @staticmethod
     def _prefix(addr: int, length: int) -> str:
-        return values.format_address(addr) + ("" if length == ADDRESS_BITS else f"/{length}")
+        return addr_to_str(addr) + ("" if length == ADDRESS_BITS else f"/{length}")
 
     def _marks(self, rule: Rule) -> None:
         out = self.out

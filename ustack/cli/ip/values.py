@@ -7,6 +7,7 @@ import re
 from typing import Final, NamedTuple
 
 from ustack.cli.ip.words import FAILURE, U8, U32, Mistake, invalid, unsigned
+from ustack.wire.ipv4 import addr_to_str
 
 OCTET: Final = re.compile(r"\s*[+]?(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)")
 TIME: Final = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)([a-z]*)\Z")
@@ -38,19 +39,11 @@ class Prefix(NamedTuple):
         return self.length <= length and self.covers(addr)
 
 
-def format_address(addr: int) -> str:
-    return f"{addr >> 24}.{addr >> 16 & 255}.{addr >> 8 & 255}.{addr & 255}"
-
-
 def format_prefix(addr: int, length: int) -> str:
     """As routes are printed: default, 192.0.2.1, 192.0.2.0/24."""
     if length == ADDRESS_BITS:
-        return format_address(addr)
-    return f"{format_address(addr)}/{length}" if length else "default"
-
-
-def format_mac(mac: int) -> str:
-    return mac.to_bytes(MAC_LENGTH, "big").hex(":")
+        return addr_to_str(addr)
+    return f"{addr_to_str(addr)}/{length}" if length else "default"
 
 
 def parse_address(text: str) -> int | None:

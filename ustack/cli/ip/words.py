@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import NoReturn
+
+T = TypeVar("T")
 
 #: Exit status of what the grammar does not allow (exit(-1) in iproute2), and of what cannot be done.
 MISTAKE: Final = 255
@@ -61,6 +63,26 @@ def matches(word: str, *names: str) -> bool:
 def choose(word: str, choices: Sequence[str]) -> str | None:
     """The first of ``choices`` that begins with ``word``."""
     return next((choice for choice in choices if matches(word, choice)), None)
+
+
+def find_keyword(word: str, keywords: Sequence[tuple[str, bool, T]]) -> T | None:
+    """What belongs to the first of ``keywords`` that ``word`` is, or, where that may be shortened, begins."""
+    for name, short, what in keywords:
+        if matches(word, name) if short else word == name:
+            return what
+    return None
+
+
+def first_verb(program: str, subject: str, argv: Sequence[str], verbs: Sequence[str]) -> tuple[str, Words]:
+    """What is to be done with ``subject``, one of ``verbs``, and the words that follow; nothing said is show."""
+    if not argv:
+        return "show", Words([])
+    verb = choose(argv[0], verbs)
+    if verb is None:
+        raise Mistake(f'Command "{argv[0]}" is unknown, try "{program} {subject} help".\n')
+    if verb == "help":
+        raise ShowUsage
+    return verb, Words(argv[1:])
 
 
 class Words:
