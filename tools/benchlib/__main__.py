@@ -196,7 +196,7 @@ def main() -> int:
             run_profile(options)
         elif options.command == "fib":
             python = sys.executable if options.interpreted else options.python
-            fib.run(python, options.routes, options.rounds or 3, options.svg, options.json, say)
+            fib.run(python, options.routes, options.rounds or 3, options.secs or 3.0, options.svg, options.json, say)
         else:
             run(options)
     except (Unavailable, OSError, ValueError) as reason:

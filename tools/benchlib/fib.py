@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import statistics
 import subprocess
+import sys
+import tempfile
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from benchlib import environments, report
+from benchlib import environments, forward, report
 from benchlib.curve import Line, chart
 from benchlib.lab import Unavailable
 from benchlib.prefixes import FULL_FEED
@@ -16,7 +19,6 @@ from benchlib.targets import SAFE_PATH, TOOLS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
 USTACK, PYTRICIA = "ustack", "pytricia"
 NAMES: Final = (USTACK, PYTRICIA, "py-radix")
@@ -175,7 +177,13 @@ def floors(tables: Tables) -> Sequence[tuple[str, str, float | None, bool]]:
 
 
 def run(
-    python: str | None, routes: int, rounds: int, svg: Path, json_file: Path | None, tell: Callable[[str], None]
+    python: str | None,
+    routes: int,
+    rounds: int,
+    secs: float,
+    svg: Path,
+    json_file: Path | None,
+    tell: Callable[[str], None],
 ) -> None:
     """Raises Unavailable."""
     found, missing = pythons(python)
@@ -183,7 +191,19 @@ def run(
     tables = fib.measure(routes, rounds)
     tables.notes += missing
     print(text_of(tables), flush=True)
+    rows = forwarding(found[USTACK], routes, rounds, secs, tell)
+    print(f"\n{forward.text_of(rows)}", flush=True)
     svg.write_text(fib.draw(tables))
     print(f"\nThe cost of a lookup by the size of the table is drawn in {svg}")
     if json_file is not None:
-        json_file.write_text(json.dumps({"machine": report.machine(), **vars(tables)}, indent=1) + "\n")
+        told = {"machine": report.machine(), **vars(tables), "forwarding": [vars(row) for row in rows]}
+        json_file.write_text(json.dumps(told, indent=1) + "\n")
+
+
+def forwarding(python: str, routes: int, rounds: int, secs: float, tell: Callable[[str], None]) -> list[forward.Row]:
+    """Between two links, with one route and with ``routes``: ours, and the kernel's."""
+    form = "interpreted" if python == sys.executable else "compiled"
+    ours = [forward.UstackRouter(python, form, offload) for offload in (True, False)]
+    with tempfile.TemporaryDirectory(prefix="ustack-bench-") as directory:
+        tables = forward.tables(Path(directory), routes)
+        return forward.measure([*ours, forward.KernelRouter()], tables, rounds, secs, tell)

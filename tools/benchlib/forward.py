@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from benchlib.lab import Lab, Process, Unavailable, wait_until
 from benchlib.measure import GRACE, LOAD, STARTING, Sample, run_load
+from benchlib.prefixes import dotted, internet
 from benchlib.report import layout
 from benchlib.targets import SAFE_PATH, Running, Ustack, serve
 from ustack.io.host import Host, Namespace, write_sysctl
@@ -151,6 +152,16 @@ class Row:
 
 #: Figure: its head, digits.
 COLUMNS: Final = {"packets_s": ("packets/s", 0), "gbit_s": ("TCP Gbit/s", 2)}
+
+
+def tables(directory: Path, routes: int) -> list[tuple[int, Path]]:
+    """One route, then the many: files of ``ip route`` lines for both."""
+    links = {NEAR_NETWORK, FAR_NETWORK, SINK}
+    networks = [f"{dotted(network)}/{length}" for network, length in internet(routes)]
+    one, many = directory / "one.txt", directory / "many.txt"
+    one.write_text(f"{SINK} via {FAR}\n")
+    many.write_text("".join([f"{network} via {FAR}\n" for network in networks if network not in links]))
+    return [(1, one), (routes, many)]
 
 
 def measure(routers: Iterable[Router], tables: list[tuple[int, Path]], rounds: int, secs: float,
