@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,6 +12,10 @@ from ustack.io.host import Host, Namespace, write_sysctl
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+# A shell has its background jobs ignore SIGINT, and programs that we start and interrupt would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
