@@ -226,9 +226,9 @@ class TapNic(Hardware):
             hdr_size = self.port.vnet_hdr_len
             pieces = [encode(frame, hdr_size), *frame.pieces] if hdr_size != 0 else frame.pieces
             code = self.port.write(pieces)
-            if code == errno.EAGAIN:
-                return False
             if code != 0:
+                if code == errno.EAGAIN:
+                    return False
                 self._lost(code)
             self.nic.tx_done()
             frame = self.nic.next_tx()

@@ -27,7 +27,7 @@ from ustack.routing.devinet import INADDR_BROADCAST, ipv4_is_multicast, ipv4_is_
 from ustack.routing.fib_rules import FibRules
 from ustack.routing.fib_semantics import FibSemantics
 from ustack.routing.fib_trie import FibTable
-from ustack.routing.fib_types import FibConfig, FibLookup, FibResult, Reachability, prefix_mask
+from ustack.routing.fib_types import EAGAIN, ENETUNREACH, FibConfig, FibLookup, FibResult, Reachability, prefix_mask
 from ustack.routing.flow import RT_SCOPE_HOST, RT_SCOPE_LINK, Flow
 from ustack.routing.uapi import (
     IFA_F_NOPREFIXROUTE,
@@ -87,12 +87,12 @@ class Fib(FibLookup):
         """
         if self.rules.has_custom:
             return self.rules.fib_rules_lookup(flow, res, fib_flags)
-        err: i64 = errno.EAGAIN
+        err: i64 = EAGAIN
         if self._main is not None:
             err = self._main.fib_table_lookup(flow, res, fib_flags)
-        if err == errno.EAGAIN and self._default is not None:
+        if err == EAGAIN and self._default is not None:
             err = self._default.fib_table_lookup(flow, res, fib_flags)
-        return errno.ENETUNREACH if err == errno.EAGAIN else err
+        return ENETUNREACH if err == EAGAIN else err
 
     def inet_addr_type(self, addr: i64) -> i64:
         """RTN_LOCAL, RTN_BROADCAST, RTN_MULTICAST, or RTN_UNICAST for all that is somebody else's."""

@@ -13,7 +13,7 @@ from mypy_extensions import i64
 
 from ustack.device.core import NETDEV_CHANGENAME, NETDEV_REGISTER, NETDEV_UNREGISTER, NetdevNotifier
 from ustack.net import RTM_DELRULE, RTM_NEWRULE
-from ustack.routing.fib_types import prefix_mask
+from ustack.routing.fib_types import EAGAIN, ENETUNREACH, prefix_mask
 from ustack.routing.uapi import (
     FIB_RULE_IIF_DETACHED,
     FIB_RULE_INVERT,
@@ -211,20 +211,20 @@ class FibRules:
                 elif rule.action != FR_ACT_NOP:
                     err = self._fib4_rule_action(rule, flow, res, fib_flags)
                     if err == 0 and rule.suppresses(res):
-                        err = errno.EAGAIN
-                    if err != errno.EAGAIN:
+                        err = EAGAIN
+                    if err != EAGAIN:
                         return err
             rule = rule.next
-        return errno.ENETUNREACH
+        return ENETUNREACH
 
     def _fib4_rule_action(self, rule: FibRule, flow: Flow, res: FibResult, fib_flags: i64) -> i64:
         """What a rule that matches says; EAGAIN: go on to the next."""
         action = rule.action
         if action == FR_ACT_TO_TBL:
             table = self.fib.fib_get_table(rule.table)
-            return errno.EAGAIN if table is None else table.fib_table_lookup(flow, res, fib_flags)
+            return EAGAIN if table is None else table.fib_table_lookup(flow, res, fib_flags)
         if action == FR_ACT_UNREACHABLE:
-            return errno.ENETUNREACH
+            return ENETUNREACH
         # blackhole, and whatever else somebody may have asked for
         return errno.EACCES if action == FR_ACT_PROHIBIT else errno.EINVAL
 

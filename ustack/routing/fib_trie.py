@@ -15,7 +15,7 @@ from mypy_extensions import i64, u8
 
 from ustack.dst import RTN_BLACKHOLE
 from ustack.net import RTM_DELROUTE, RTM_NEWROUTE
-from ustack.routing.fib_types import FibAlias, FibResult, fib_error
+from ustack.routing.fib_types import EAGAIN, FibAlias, FibResult, fib_error
 from ustack.routing.flow import RT_SCOPE_NOWHERE, Flow
 from ustack.routing.key_vector import ALIAS, ATTRS, FI, KEYLENGTH, ROOT
 from ustack.routing.trie import MAX_WORDS, Trie, attrs_of
@@ -96,12 +96,12 @@ class FibTable:
                 return err
             trie.semantic_match_miss += 1
             leaf = trie.next_leaf(key)
-        return errno.EAGAIN
+        return EAGAIN
 
     def lookup(self, addr: i64) -> FibInfo | None:
         """What a packet to ``addr`` would use, of this table alone; None for no route."""
         self._flow.daddr = addr
-        return None if self.fib_table_lookup(self._flow, self._result) == errno.EAGAIN else self._result.fi
+        return None if self.fib_table_lookup(self._flow, self._result) == EAGAIN else self._result.fi
 
     def lookup_many(self, addresses: bytes, ahead: i64 = WARM) -> bytes:
         """Which prefix lengths serve the addresses, four bytes each in network order: a byte each, or NO_ROUTE.
@@ -118,7 +118,7 @@ class FibTable:
                 warm = min(at + 4 * ahead, size)
                 self.trie.warm(addresses, at, warm, 4)
             flow.daddr = i64(read_i32_be(addresses, at)) & 0xFFFF_FFFF
-            if self.fib_table_lookup(flow, res) != errno.EAGAIN:
+            if self.fib_table_lookup(flow, res) != EAGAIN:
                 found[at >> 2] = u8(res.prefixlen)
             at += 4
         return bytes(found)

@@ -40,6 +40,10 @@ FIB_ERRORS: Final[dict[int, int]] = {
     RTN_XRESOLVE: errno.EINVAL,
 }
 
+#: As native integers: in a lookup the attributes of the errno module would cost as much as the trie does.
+EAGAIN: Final[i64] = errno.EAGAIN
+ENETUNREACH: Final[i64] = errno.ENETUNREACH
+
 
 def fib_error(rt_type: i64) -> i64:
     """fib_props[rt_type].error as a positive errno, 0 for a type that leads somewhere."""

@@ -51,7 +51,7 @@ def tcp_select_initial_window(tp: TcpControl, advmss: i64, link_window: i64, sca
         clamp = min(clamp, max(link_window, 4 * advmss))
     if not scaling:
         clamp = min(clamp, 65_535)
-    window = min(tp.tcp_full_space(), clamp, 65_535)
+    window = min(min(tp.tcp_full_space(), clamp), 65_535)
     if window > advmss:
         window = window // advmss * advmss
     initrwnd = dst.metric(RTAX_INITRWND)
