@@ -24,7 +24,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from librt.strings import read_i32_be
 from mypy_extensions import i32, i64
 
 from ustack.routing.arena import Arena, word
@@ -151,53 +150,6 @@ class KeyVectors(Arena):
                 cindex = index
             n = i64(mem[n + CHILD + index]) & OFFSET
         return self._backtrace(key, n, pn, cindex)
-
-    def warm(self, addresses: bytes, start: i64, end: i64, stride: i64) -> i64:
-        """Read what lookups of the addresses (at every ``stride`` bytes from ``start`` to ``end``) will read.
-
-        In a large table a lookup waits for memory most of the time, for one place after the other. These reads wait
-        for little: the processor does several at a time, and the lookups then find the places in its cache. The sum
-        is of no use; without it the reads had none.
-        """
-        mem = self.mem
-        root = i64(mem[ROOT + CHILD]) & OFFSET
-        bits = i64(mem[root + INFO]) >> 8 & 0xFF
-        pos = i64(mem[root + INFO]) & 0xFF
-        if bits == 0:
-            return 0
-        children = root + CHILD
-        mask = (i64(1) << bits) - 1
-        total: i64 = 0
-        at = start
-        while at < end:  # the root's child, which has a key whatever it is, and the ones to come back by
-            index = i64(read_i32_be(addresses, at)) >> pos & mask
-            total += i64(mem[i64(mem[children + index]) & OFFSET])
-            total += i64(mem[children + (index & ~0x1F)]) + i64(mem[children + (index & ~0x3F)])
-            total += i64(mem[children + (index & ~0x7F)]) + i64(mem[children + (index & ~0xFF)])
-            at += stride
-        at = start
-        while at < end:
-            key = i64(read_i32_be(addresses, at)) & 0xFFFF_FFFF
-            total += i64(mem[self._after_first(key, root, key >> pos & mask)])
-            at += stride
-        return total
-
-    def _after_first(self, key: i64, root: i64, cindex: i64) -> i64:
-        """The second node that a lookup of ``key`` comes to, below or beside child ``cindex`` of the root."""
-        mem = self.mem
-        n = i64(mem[root + CHILD + cindex]) & OFFSET
-        info = i64(mem[n + INFO])
-        index = (key ^ (i64(mem[n]) & 0xFFFF_FFFF)) >> (info & 0xFF)
-        if n != 0 and index >> (info >> 8 & 0xFF) == 0:
-            return i64(mem[n + CHILD + index]) & OFFSET if info & 0xFF00 != 0 else n
-        pos = i64(mem[root + INFO]) & 0xFF
-        while cindex != 0:
-            differs = (cindex & -cindex) << pos
-            cindex &= cindex - 1
-            child = i64(mem[root + CHILD + cindex])
-            if differs >> (child >> SLEN_SHIFT & SLEN) == 0:
-                return child & OFFSET
-        return n
 
     def next_leaf(self, key: i64) -> i64:
         """The leaf with the next shorter prefix, after find_leaf or next_leaf for the same ``key``; 0 for none."""

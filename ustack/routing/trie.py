@@ -24,8 +24,8 @@ from ustack.routing.key_vector import (
     OFFSET,
     PARENT,
     ROOT,
-    KeyVectors,
 )
+from ustack.routing.read_ahead import ReadAhead
 from ustack.routing.triestat import TrieStat
 
 #: Words that may lie free, however small the trie is, before it is packed.
@@ -43,7 +43,7 @@ def attrs_of(slen: i64, tos: i64, rt_type: i64, table: i64) -> i64:
     return slen | tos << 8 | rt_type << 16 | table << 24
 
 
-class Trie(KeyVectors):
+class Trie(ReadAhead):
     """struct trie."""
 
     def __init__(self) -> None:
