@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from ustack.cli.sysctl import Run, path_of, sysctl
 from ustack.device.net_device import NetDevice
 from ustack.rtnl.messages import Ack, GetSysctl, Nack, RtnlAnswer, RtnlRequest, SetSysctl, Settings
-from ustack.rtnl.sysctl import SysctlService
+from ustack.rtnl.rtnetlink import Rtnetlink
 from ustack.stack import Stack
 
 SEED = bytes(32)
@@ -20,12 +20,12 @@ class Setup:
     def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
         self.stack = Stack(SEED)
         self.stack.add_device(NetDevice("eth0.5", 0x02_00_00_00_00_01))
-        self.service = SysctlService(self.stack)
+        self.rtnetlink = Rtnetlink(self.stack)
         self.capsys = capsys
 
     def ask(self, request: RtnlRequest) -> RtnlAnswer:
         assert isinstance(request, GetSysctl | SetSysctl)
-        return self.service.request(request)
+        return self.rtnetlink.request(request)
 
     def __call__(self, *variables: str, **options: object) -> tuple[int, str, str]:
         status = Run(self.ask, options).run(list(variables))

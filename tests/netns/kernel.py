@@ -11,6 +11,18 @@ import socket
 import struct
 from typing import TYPE_CHECKING, Any, Final
 
+from tests import netlink
+from tests.netlink import (
+    NETLINK_GET_STRICT_CHK,
+    NLM_F_REQUEST,
+    NLMSG_ERROR,
+    RTM_F_FIB_MATCH,
+    RTM_F_LOOKUP_TABLE,
+    SOL_NETLINK,
+    addr,
+    attribute,
+    u32,
+)
 from ustack.cli.ip.transport import Transport
 from ustack.io.host import write_sysctl
 from ustack.rtnl.messages import (
@@ -35,19 +47,13 @@ if TYPE_CHECKING:
 
     from ustack.rtnl.messages import Object, RtnlAnswer, RtnlRequest
 
-SOL_NETLINK: Final = 270
 NETLINK_CAP_ACK: Final = 10
 NETLINK_EXT_ACK: Final = 11
-NETLINK_GET_STRICT_CHK: Final = 12
-NLMSG_ERROR: Final = 2
 NLMSG_DONE: Final = 3
-NLM_F_REQUEST: Final = 1
 NLM_F_ACK: Final = 4
 NLM_F_DUMP: Final = 0x300
 NLM_F_ACK_TLVS: Final = 0x200
 
-RTM_F_LOOKUP_TABLE: Final = 0x1000
-RTM_F_FIB_MATCH: Final = 0x2000
 RTM_F_CLONED: Final = 0x200
 USER_HZ: Final = 100
 NUD_PERMANENT: Final = 0x80
@@ -65,30 +71,12 @@ VERBS: Final = {"new": 0, "del": 1, "get": 2, "dump": 2}
 NO_PORTS: Final = (0, 0)
 
 
-def attribute(kind: int, data: bytes) -> bytes:
-    return struct.pack("=HH", len(data) + 4, kind) + data + bytes(-len(data) % 4)
-
-
-def u32(kind: int, value: int) -> bytes:
-    return attribute(kind, struct.pack("=I", value))
-
-
-def addr(kind: int, value: int) -> bytes:
-    return attribute(kind, value.to_bytes(4, "big"))
-
-
 def text(kind: int, value: str) -> bytes:
     return attribute(kind, value.encode() + b"\0")
 
 
 def attributes(data: bytes) -> dict[int, bytes]:
-    found = {}
-    at = 0
-    while at + 4 <= len(data):
-        length, kind = struct.unpack_from("=HH", data, at)
-        found[kind & 0x3FFF] = data[at + 4 : at + length]
-        at += length + 3 & ~3
-    return found
+    return dict(netlink.attributes(data, 0, len(data)))
 
 
 def number(data: bytes | None) -> int:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from ustack.device.net_device import IFF_BROADCAST, NetDevice
+from tests.neighbour.lan import FakeDevice
 from ustack.packet import Packet
 from ustack.stack import Stack
 from ustack.wire import arp
@@ -61,20 +61,6 @@ SETTINGS: Final = (
     "ip_forward=1 conf.k0.proxy_arp=1 conf.all.rp_filter=1",
     "ip_forward=1 conf.k0.proxy_arp=1 conf.k0.arp_ignore=8",
 )
-
-
-class Port(NetDevice):
-    """Keeps what is sent."""
-
-    def __init__(self, name: str, mac: int) -> None:
-        super().__init__(name, mac)
-        self.flags = IFF_BROADCAST
-        self.frames: list[bytes] = []
-
-    def start_xmit(self, packet: Packet) -> bool:
-        packet.linearize()
-        self.frames.append(packet.buf)
-        return True
 
 
 def ip(*arguments: str) -> None:
@@ -150,7 +136,7 @@ def the_kernel(port: socket.socket, text: str) -> list[str]:
 
 def ustack(text: str) -> list[str]:
     stack = Stack(bytes(32))
-    k0, k1 = Port("k0", K0_MAC), Port("k1", K1_MAC)
+    k0, k1 = FakeDevice("k0", K0_MAC), FakeDevice("k1", K1_MAC)
     for dev, cidr in ((k0, "192.0.2.1/24"), (k1, "198.51.100.1/24")):
         stack.add_device(dev)
         stack.add_address(cidr, dev)

@@ -7,7 +7,7 @@ from typing import TypeVar
 from ustack.device.e1000 import E1000
 from ustack.device.ring import NicRegisters
 from ustack.routing.uapi import NLM_F_CREATE, NLM_F_EXCL
-from ustack.rtnl.messages import Ack, Event, Message, Nack, Object, Objects, Rtm, RtnlAnswer, Verb
+from ustack.rtnl.messages import Ack, Addr, Event, Message, Nack, Object, Objects, Rtm, RtnlAnswer, Verb
 from ustack.rtnl.monitor import Subscription
 from ustack.rtnl.rtnetlink import Rtnetlink
 from ustack.stack import Stack
@@ -68,6 +68,18 @@ class Place:
         subscription = Subscription(list(kinds))
         self.rtnetlink.monitors.subscribe(subscription)
         return subscription
+
+
+#: On the link of eth0 in a place that is linked; on none.
+GW, OTHER = ip("192.0.2.254"), ip("192.0.2.253")
+FAR = ip("203.0.113.99")
+
+
+def linked(place: Place) -> Place:
+    """eth0 with 192.0.2.1/24, eth1 with 198.51.100.1/24."""
+    place.add(Addr(ifindex=ETH0, local=ip("192.0.2.1"), prefixlen=24))
+    place.add(Addr(ifindex=ETH1, local=ip("198.51.100.1"), prefixlen=24))
+    return place
 
 
 def taken(subscription: Subscription) -> list[Event]:

@@ -14,11 +14,6 @@ from ustack.rtnl.messages import Addr, Link, Neigh, Route
 REPLACE = NLM_F_CREATE | NLM_F_REPLACE
 
 
-@pytest.fixture
-def place() -> Place:
-    return Place()
-
-
 def addr(text: str, ifindex: int = ETH0) -> Addr:
     local, length = prefix(text)
     return Addr(ifindex=ifindex, local=local, prefixlen=length)

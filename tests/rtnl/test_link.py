@@ -15,11 +15,6 @@ from ustack.rtnl.messages import Link, Objects
 ETHER_UP = IFF_UP | IFF_BROADCAST | IFF_MULTICAST | IFF_RUNNING | IFF_LOWER_UP
 
 
-@pytest.fixture
-def place() -> Place:
-    return Place()
-
-
 def link(place: Place, ifindex: int = ETH0) -> Link:
     (shown,) = place.objects("get", Link(ifindex=ifindex))
     return shown

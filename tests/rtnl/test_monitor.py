@@ -11,11 +11,6 @@ from ustack.rtnl.messages import Link, Monitor, Nack
 from ustack.rtnl.monitor import EVENTS_MAX, WATCHERS_MAX, Subscription
 
 
-@pytest.fixture
-def place() -> Place:
-    return Place()
-
-
 def change(place: Place, mtu: int, ifindex: int = ETH0) -> None:
     place.do("new", Link(ifindex=ifindex, mtu=mtu))
 

@@ -18,11 +18,6 @@ MAC = 0x020000000077
 REPLACE = NLM_F_CREATE | NLM_F_REPLACE
 
 
-@pytest.fixture
-def place() -> Place:
-    return Place()
-
-
 def entry(last: int = 77, ifindex: int = ETH0, state: int = NUD_PERMANENT, mac: int | None = MAC) -> Neigh:
     return Neigh(ifindex=ifindex, dst=ip("192.0.2.0") + last, mac=mac, state=state)
 

@@ -12,11 +12,6 @@ from ustack.rtnl.messages import Ack, GetSysctl, Nack, Netconf, SetSysctl, Setti
 FORWARDING = "net.ipv4.conf.eth0.forwarding"
 
 
-@pytest.fixture
-def place() -> Place:
-    return Place()
-
-
 def test_a_setting_is_asked_for_by_its_name(place: Place) -> None:
     answer = place.rtnetlink.request(GetSysctl(FORWARDING))
     assert isinstance(answer, Settings)

@@ -6,23 +6,18 @@ import errno
 
 import pytest
 
-from tests.rtnl.place import ADD, ETH0, ETH1, Place, ip, taken
+from tests.rtnl.place import ADD, ETH0, ETH1, FAR, GW, OTHER, Place, ip, linked, taken
 from ustack.dst import RTN_BLACKHOLE, RTN_UNICAST
 from ustack.routing.flow import RT_SCOPE_HOST, RT_SCOPE_LINK
 from ustack.routing.uapi import NLM_F_CREATE, NLM_F_REPLACE, RTNH_F_ONLINK
-from ustack.rtnl.messages import Addr, Nexthop, Route
+from ustack.rtnl.messages import Nexthop, Route
 
 REPLACE = NLM_F_CREATE | NLM_F_REPLACE
-GW, OTHER = ip("192.0.2.254"), ip("192.0.2.253")
-FAR = ip("203.0.113.99")
 
 
 @pytest.fixture
-def place() -> Place:
-    made = Place()
-    made.add(Addr(ifindex=ETH0, local=ip("192.0.2.1"), prefixlen=24))
-    made.add(Addr(ifindex=ETH1, local=ip("198.51.100.1"), prefixlen=24))
-    return made
+def place(place: Place) -> Place:
+    return linked(place)
 
 
 def ids(place: Place, wanted: Nexthop | None = None) -> list[int]:

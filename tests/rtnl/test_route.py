@@ -6,7 +6,7 @@ import errno
 
 import pytest
 
-from tests.rtnl.place import ADD, ETH0, ETH1, LO, Place, ip, prefix, taken
+from tests.rtnl.place import ADD, ETH0, ETH1, FAR, GW, LO, OTHER, Place, ip, linked, prefix, taken
 from ustack.dst import (
     RTN_BLACKHOLE,
     RTN_BROADCAST,
@@ -36,22 +36,17 @@ from ustack.routing.uapi import (
     RTPROT_KERNEL,
 )
 from ustack.rtnl.dump import PIECE, follow
-from ustack.rtnl.messages import BATCH_MAX, Addr, Hop, Link, Loaded, Nack, Route, RouteBatch, Rtm
+from ustack.rtnl.messages import BATCH_MAX, Hop, Link, Loaded, Nack, Route, RouteBatch, Rtm
 from ustack.rtnl.route import WALK
 from ustack.timer import NSEC_PER_SEC
 
-GW, OTHER = ip("192.0.2.254"), ip("192.0.2.253")
-FAR = ip("203.0.113.99")
 NET = "203.0.113.0/24"
 SPARE = prefix(NET)
 
 
 @pytest.fixture
-def place() -> Place:
-    made = Place()
-    made.add(Addr(ifindex=ETH0, local=ip("192.0.2.1"), prefixlen=24))
-    made.add(Addr(ifindex=ETH1, local=ip("198.51.100.1"), prefixlen=24))
-    return made
+def place(place: Place) -> Place:
+    return linked(place)
 
 
 def route(text: str = NET, gateway: int = GW, **more: int) -> Route:
@@ -385,7 +380,7 @@ def test_a_long_table_comes_in_pieces_however_it_changes_meanwhile(place: Place)
     server = place.rtnetlink
     pieces = list(follow(server.request_piece, Rtm("dump", Route(table=RT_TABLE_MAIN))))
     assert [len(piece) for piece in pieces] == [PIECE, 3 * WALK + 2 - PIECE]
-    steps = server.routes.dump(Route(table=RT_TABLE_MAIN, root=(0x0A000000, 8)))
+    steps = server.handlers["route"].dump(Route(table=RT_TABLE_MAIN, root=(0x0A000000, 8)))
     for _ in range(WALK):
         assert next(steps) is not None
     assert len(place.objects("flush", Route(root=(0x0A000000, 8)))) == 3 * WALK
@@ -461,6 +456,6 @@ def test_a_walk_past_the_routes_of_another_table_rests_as_well(place: Place) -> 
     """While local shares main's trie, its dump looks at main's keys; a piece looks at a limited number of them."""
     many(place, BATCH_MAX)
     many(place, BATCH_MAX, 0x0B000000)
-    steps = list(place.rtnetlink.routes.dump(Route(table=RT_TABLE_LOCAL)))
+    steps = list(place.rtnetlink.handlers["route"].dump(Route(table=RT_TABLE_LOCAL)))
     assert len(steps) >= WALK
     assert steps[-1] is not None

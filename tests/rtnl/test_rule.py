@@ -18,11 +18,6 @@ from ustack.routing.uapi import (
 from ustack.rtnl.messages import Rule
 
 
-@pytest.fixture
-def place() -> Place:
-    return Place()
-
-
 def prefs(place: Place, wanted: Rule | None = None) -> list[int | None]:
     return [rule.priority for rule in place.objects("dump", wanted or Rule())]
 

@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from ustack.device.net_device import IFNAMSIZ, dev_valid_name
 from ustack.wire.ipv4 import addr_to_str, str_to_addr
 
 if TYPE_CHECKING:
@@ -40,7 +41,6 @@ LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 #: RFC 791: "Every internet module must be able to forward a datagram of 68 octets"; 65,535 is IPv4's total length.
 MTU_MIN: Final = 68
 MTU_MAX: Final = 65_535
-IFNAMSIZ: Final = 16
 #: The shell's and the examples' network: TEST-NET-1 (RFC 5737).
 STACK_ADDR: Final = "192.0.2.2/24"
 HOST_ADDR: Final = "192.0.2.1/24"
@@ -150,9 +150,8 @@ def check_device(device: Device) -> None:
 
 
 def check_device_name(name: str) -> None:
-    """Linux's dev_valid_name: 1 to 15 bytes without a slash, a colon or white space, and not a dot or two."""
-    size = len(os.fsencode(name))
-    if not 0 < size < IFNAMSIZ or name in (".", "..") or any(c in "/:" or c.isspace() for c in name):
+    """Raises ConfigError for what dev_valid_name does not take."""
+    if not dev_valid_name(name):
         raise ConfigError(
             f"bad device name {name!r}: 1 to {IFNAMSIZ - 1} bytes without '/', ':' and spaces are possible"
         )

@@ -19,9 +19,9 @@ from ustack.inet.sockaddr import AF_UNSPEC, SockaddrIn
 from ustack.io import control
 from ustack.io.channel import Channel, ListenChannel, Registry, StreamChannel, datagram_pair, stream_pair
 from ustack.io.loop import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, Loop, Worker
-from ustack.rtnl.messages import Ack, Monitor, Nack
+from ustack.rtnl.messages import Ack, Monitor
 from ustack.rtnl.monitor import Subscription
-from ustack.rtnl.rtnetlink import Rtnetlink
+from ustack.rtnl.rtnetlink import Rtnetlink, nack
 from ustack.sock import error
 
 if TYPE_CHECKING:
@@ -243,7 +243,7 @@ class ControlClient(Worker):
             stream = EventStream(self, request.kinds)
             self.server.rtnetlink.monitors.subscribe(stream)
         except OSError as reason:
-            return Nack(reason.errno or errno.EIO)
+            return nack(reason)
         self.stream = stream
         return Ack()
 
@@ -292,17 +292,17 @@ class ControlClient(Worker):
         if self.connection.fileno() >= 0 and not self.answers:
             self.flush()
 
-    def next_event(self) -> None:
-        """Queue one event, if there is one: the rest waits where it is counted."""
-        if self.stream is not None and self.stream.events:
-            for message in control.encode_answer(self.stream.events.popleft()):
-                self.answers.append((message, None))
+    def next_event(self) -> bool:
+        """Queue one event and say so, if there is one: the rest waits where it is counted."""
+        if self.stream is None or not self.stream.events:
+            return False
+        for message in control.encode_answer(self.stream.events.popleft()):
+            self.answers.append((message, None))
+        return True
 
     def flush(self) -> None:
         """Send what it takes; read the next request only when everything is answered."""
-        if not self.answers:
-            self.next_event()
-        while self.answers:
+        while self.answers or self.next_event():
             message, passed = self.answers[0]
             try:
                 send(self.connection, message, passed)
@@ -312,8 +312,6 @@ class ControlClient(Worker):
             except OSError:
                 return self.close()
             self.answers.popleft()
-            if not self.answers:
-                self.next_event()
         if self.ending:
             return self.close()
         self.loop.modify(self.connection.fileno(), EPOLLIN)

@@ -6,7 +6,7 @@ import errno
 from typing import TYPE_CHECKING, Final
 
 from ustack.dst import RTN_UNICAST
-from ustack.rtnl.handler import extack, in_range
+from ustack.rtnl.handler import check_range
 from ustack.rtnl.messages import BATCH_MAX, Loaded, RouteBatch
 from ustack.rtnl.route import to_fib_config
 from ustack.sock import error
@@ -27,8 +27,7 @@ def load(stack: Stack, batch: RouteBatch) -> Loaded:
         raise error(errno.EINVAL)
     if count > BATCH_MAX:
         raise error(errno.EMSGSIZE)
-    if not in_range(batch.like) or not 0 <= batch.flags <= 0xFFFF:
-        raise extack(errno.ERANGE, "integer out of range")
+    check_range(batch.like, batch.flags)
     cfg = to_fib_config(batch.like)
     cfg.dst = cfg.dst_len = 0
     cfg.rt_type = batch.like.rtype or RTN_UNICAST

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
-from ustack.rtnl.messages import Message, Object
+from ustack.rtnl.messages import Message
 from ustack.sock import error
 
 if TYPE_CHECKING:
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from ustack.device.core import Devices
     from ustack.device.net_device import NetDevice
+    from ustack.rtnl.messages import Object
 
 M = TypeVar("M", bound=Message)
 
@@ -53,6 +54,10 @@ class Handler(Generic[M]):
         """Delete what a dump would show, each as it is asked for."""
         raise error(errno.EOPNOTSUPP)
 
+    def fill(self, what: Any) -> Object:
+        """The message about something of the stack's."""
+        raise NotImplementedError
+
 
 def extack(code: int, text: str) -> OSError:
     """An error with the kernel's words for it (NL_SET_ERR_MSG)."""
@@ -71,6 +76,12 @@ def in_prefix(addr: int, prefix: tuple[int, int]) -> bool:
     """Whether ``addr`` lies in (address, length); anything lies in no bits."""
     start, length = prefix
     return length <= 32 and (addr ^ start) >> (32 - length) == 0
+
+
+def check_range(message: Message, flags: int) -> None:
+    """ERANGE for what is not ``in_range``, and for more than the 16 bits of ``flags``."""
+    if not in_range(message) or not 0 <= flags <= U16:
+        raise extack(errno.ERANGE, "integer out of range")
 
 
 def in_range(message: Message) -> bool:

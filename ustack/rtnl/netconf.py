@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ustack.rtnl.handler import Handler
-from ustack.rtnl.messages import GetSysctl, Netconf
+from ustack.rtnl.messages import Netconf
 
 if TYPE_CHECKING:
-    from ustack.rtnl.sysctl import SysctlService
+    from ustack.stack import Stack
 
 
 class NetconfHandler(Handler[Netconf]):
     """To be watched; sysctl is how they are asked for and set."""
 
-    def __init__(self, sysctl: SysctlService) -> None:
-        self.sysctl: SysctlService = sysctl
+    def __init__(self, stack: Stack) -> None:
+        self.stack: Stack = stack
 
     def fill(self, name: str) -> Netconf:
-        return Netconf(name=name, value=self.sysctl.get(GetSysctl(name)).values.get(name, ""))
+        return Netconf(name=name, value=self.stack.sysctl.get(name))

@@ -14,28 +14,19 @@ from typing import TYPE_CHECKING, Any
 from ustack.rtnl.addr import AddrHandler
 from ustack.rtnl.batch import load
 from ustack.rtnl.dump import Cursors, whole
-from ustack.rtnl.handler import extack, in_range
+from ustack.rtnl.handler import check_range
 from ustack.rtnl.link import LinkHandler
 from ustack.rtnl.messages import (
     Ack,
-    Addr,
     GetProc,
     GetSysctl,
-    Link,
-    Message,
     More,
     Nack,
-    Neigh,
-    Netconf,
-    Nexthop,
-    Object,
     Objects,
-    Route,
     RouteBatch,
     Rtm,
     RtnlAnswer,
     RtnlRequest,
-    Rule,
     SetSysctl,
 )
 from ustack.rtnl.monitor import Monitors
@@ -52,6 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ustack.rtnl.handler import Handler
+    from ustack.rtnl.messages import Object
     from ustack.stack import Stack
 
 
@@ -61,21 +53,14 @@ class Rtnetlink:
     def __init__(self, stack: Stack) -> None:
         self.stack: Stack = stack
         self.sysctl = SysctlService(stack)
-        self.links = LinkHandler(stack)
-        self.addrs = AddrHandler(stack)
-        self.routes = RouteHandler(stack)
-        self.rules = RuleHandler(stack)
-        self.neighs = NeighHandler(stack)
-        self.nexthops = NexthopHandler(stack)
-        self.netconfs = NetconfHandler(self.sysctl)
-        self.handlers: dict[type[Message], Handler[Any]] = {
-            Link: self.links,
-            Addr: self.addrs,
-            Route: self.routes,
-            Rule: self.rules,
-            Neigh: self.neighs,
-            Nexthop: self.nexthops,
-            Netconf: self.netconfs,
+        self.handlers: dict[str, Handler[Any]] = {  # by the tag of the message
+            "link": LinkHandler(stack),
+            "addr": AddrHandler(stack),
+            "route": RouteHandler(stack),
+            "rule": RuleHandler(stack),
+            "neigh": NeighHandler(stack),
+            "nexthop": NexthopHandler(stack),
+            "netconf": NetconfHandler(stack),
         }
         self.cursors = Cursors()
         self.monitors = Monitors(stack.net, self.describe)
@@ -108,9 +93,8 @@ class Rtnetlink:
 
     def _rtm(self, message: Rtm, collect: Callable[[Iterator[Object | None]], Objects]) -> RtnlAnswer:
         what = message.object
-        if not in_range(what) or not 0 <= message.flags <= 0xFFFF:
-            raise extack(errno.ERANGE, "integer out of range")
-        handler = self.handlers[type(what)]
+        check_range(what, message.flags)
+        handler = self.handlers[str(what.__struct_config__.tag)]
         if message.verb == "new":
             handler.new(what, message.flags)
         elif message.verb == "del":
@@ -125,17 +109,7 @@ class Rtnetlink:
 
     def describe(self, kind: str, what: object) -> Object:
         """The message about something of the stack's, by what Net.rtnl_notify is told."""
-        handler: Any = {
-            "link": self.links,
-            "addr": self.addrs,
-            "route": self.routes,
-            "rule": self.rules,
-            "neigh": self.neighs,
-            "nexthop": self.nexthops,
-            "netconf": self.netconfs,
-        }[kind]
-        described: Object = handler.fill(what)
-        return described
+        return self.handlers[kind].fill(what)
 
 
 def nack(reason: OSError) -> Nack:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
-from ustack.rtnl.messages import Ack, GetSysctl, Nack, SetSysctl, Settings
+from ustack.rtnl.messages import Ack, GetSysctl, SetSysctl, Settings
 from ustack.sock import error
 
 if TYPE_CHECKING:
@@ -15,13 +15,6 @@ if TYPE_CHECKING:
 class SysctlService:
     def __init__(self, stack: Stack) -> None:
         self.stack: Stack = stack
-
-    def request(self, message: GetSysctl | SetSysctl) -> Settings | Ack | Nack:
-        """The answer, a refusal too."""
-        try:
-            return self.get(message) if isinstance(message, GetSysctl) else self.set(message)
-        except OSError as reason:
-            return Nack(reason.errno or errno.EINVAL)
 
     def get(self, message: GetSysctl) -> Settings:
         """One setting with its documentation, or all below a name but for those that are only written.

@@ -75,6 +75,14 @@ def test_one_device(recorder: Recorder) -> None:
     assert recorder.shows("monitor dev us0").endswith("inet us0 forwarding on \n")
 
 
+def test_a_dot_in_a_devices_name() -> None:
+    """Which sysctl's name has as a slash."""
+    recorder = Recorder(Link(ifindex=4, name="us0.5", flags=0, mtu=1500, operstate="DOWN"))
+    for line in ("monitor", "monitor dev us0.5"):
+        recorder.to_come = [Event(Netconf(name="net.ipv4.conf.us0/5.forwarding", value="1"))]
+        assert recorder.shows(line) == "inet us0.5 forwarding on \n"
+
+
 def test_names_are_learned() -> None:
     recorder = Recorder()
     renamed = Link(ifindex=9, name="new", flags=0, mtu=1500, operstate="DOWN")

@@ -16,12 +16,12 @@ from ustack.cli.ip.words import (
     Mistake,
     ShowUsage,
     Words,
-    find_keyword,
     first_verb,
     garbage,
-    invalid,
+    known,
     matches,
     number,
+    read_words,
     second_value,
 )
 from ustack.routing.flow import RT_SCOPE_HOST, RT_SCOPE_UNIVERSE
@@ -104,13 +104,7 @@ class AddressGrammar:
         self.preferred: int = FOREVER
 
     def parse(self) -> Addr:
-        while self.words:
-            word = self.words.take()
-            read = find_keyword(word, KEYWORDS)
-            if read is None:
-                self._local(word)
-            else:
-                read(self)
+        read_words(self.words, self, KEYWORDS, self._local)
         if not self.device:
             raise Mistake('Not enough information: "dev" argument is required.\n', FAILURE)
         self._complete()
@@ -187,8 +181,7 @@ class AddressGrammar:
 
     def scope(self) -> None:
         word = self.words.take()
-        value = self.session.names.parse_scope(word)
-        self.addr.scope = invalid(word, "invalid scope value.") if value is None else value
+        self.addr.scope = known(self.session.names.parse_scope(word), word, "invalid scope value.")
 
     def dev(self) -> None:
         self.device = self.words.take()
@@ -220,18 +213,13 @@ class AddressGrammar:
         self.addr.flags |= IFA_F_MCAUTOJOIN
 
 
-def warn_ipv6(name: str) -> Callable[[AddressGrammar], None]:
-    return lambda grammar: void(
-        grammar.session.err.write(f"Warning: {name} option can be set only for IPv6 addresses\n")
-    )
+def warn(text: str) -> Callable[[AddressGrammar], None]:
+    """For words that are understood and do nothing."""
 
+    def read(grammar: AddressGrammar) -> None:
+        grammar.session.err.write(f"Warning: {text}\n")
 
-def warn_read_only(name: str) -> Callable[[AddressGrammar], None]:
-    return lambda grammar: void(grammar.session.err.write(f"Warning: {name} option is not mutable from userspace\n"))
-
-
-def void(value: object) -> None:
-    """Nothing."""
+    return read
 
 
 #: The words in the order in which they are tried, whether they may be shortened, and what reads on.
@@ -251,8 +239,8 @@ KEYWORDS: Final[list[tuple[str, bool, Callable[[AddressGrammar], None]]]] = [
     ("preferred_lft", True, AddressGrammar.preferred_lft),
     ("noprefixroute", False, AddressGrammar.noprefixroute),
     ("autojoin", False, AddressGrammar.autojoin),
-    *((name, False, warn_ipv6(name)) for name in IPV6_ONLY),
-    *((name, False, warn_read_only(name)) for name in READ_ONLY),
+    *((name, False, warn(f"{name} option can be set only for IPv6 addresses")) for name in IPV6_ONLY),
+    *((name, False, warn(f"{name} option is not mutable from userspace")) for name in READ_ONLY),
 ]
 
 
@@ -291,8 +279,7 @@ class AddressFilter(LinkFilter):
         if word == "all":
             self.scope = None
             return
-        value = self.session.names.parse_scope(word)
-        self.scope = invalid(word, 'invalid "scope"\n') if value is None else value
+        self.scope = known(self.session.names.parse_scope(word), word, 'invalid "scope"\n')
 
     @property
     def hides_links(self) -> bool:
@@ -312,11 +299,9 @@ class AddressFilter(LinkFilter):
         """The devices, each with those of its addresses that are meant; those that have others only are left out."""
         found: dict[int, list[Addr]] = {}
         for addr in self.session.dump(Addr(ifindex=self.ifindex)):
-            assert isinstance(addr, Addr)
             found.setdefault(addr.ifindex, []).append(addr)
         result = []
         for link in self.session.dump(self.request()):
-            assert isinstance(link, Link)
             every = found.get(link.ifindex, [])
             meant = [addr for addr in every if self.agrees_in(addr)]
             if meant or (not every and not self.inet):
@@ -365,11 +350,9 @@ class AddressPrinter:
     def _addresses(self, addr: Addr) -> None:
         out = self.out
         local = addr_to_str(addr.local)
-        if addr.peer is None or addr.peer == addr.local:
-            out.put("local", local, local)
-        else:
+        out.put("local", local, local)
+        if addr.peer is not None and addr.peer != addr.local:
             peer = addr_to_str(addr.peer)
-            out.put("local", local, local)
             out.put("address", peer, f" peer {peer}")
         out.put("prefixlen", addr.prefixlen, f"/{addr.prefixlen} ")
         if addr.metric:
@@ -442,9 +425,7 @@ def flush(session: Session, words: Words) -> int:
     for link, addrs in chosen.chosen():
         for addr in addrs if chosen.agrees(link) else []:
             count += delete(session, printer, addr)
-    if session.options.stats:
-        text = f"\n*** Round 1, deleting {count} addresses ***\n*** Flush is complete after 1 round ***\n"
-        session.out.write(text if count else "Nothing to flush.\n")
+    session.report_flush(count, "addresses")
     return 0
 
 

@@ -14,17 +14,18 @@ from ustack.cli.ip.words import (
     Mistake,
     ShowUsage,
     Words,
-    find_keyword,
     first_verb,
     garbage,
     invalid,
+    known,
     matches,
     number,
+    read_words,
     second_value,
     switch,
     unsigned,
 )
-from ustack.device.net_device import IFF_ALLMULTI, IFF_MULTICAST, IFF_NOARP, IFF_PROMISC, IFF_UP
+from ustack.device.net_device import IFF_ALLMULTI, IFF_MULTICAST, IFF_NOARP, IFF_PROMISC, IFF_UP, dev_valid_name
 from ustack.rtnl.messages import Link
 
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from ustack.cli.ip.session import Session
 
 VERBS: Final = ("add", "set", "change", "replace", "delete", "show", "lst", "list", "help")
-NAME_MAX: Final = 15
 
 
 def do_link(session: Session, argv: list[str]) -> int:
@@ -63,13 +63,7 @@ class LinkGrammar:
         self.mac: bytes | None = None
 
     def parse(self) -> Link:
-        while self.words:
-            word = self.words.take()
-            read = find_keyword(word, KEYWORDS)
-            if read is None:
-                self._device(word)
-            else:
-                read(self)
+        read_words(self.words, self, KEYWORDS, self._device)
         if not self.device:
             raise Mistake('Not enough information: "dev" argument is required.\n')
         self.link.ifindex = self.session.need_device(self.device)
@@ -87,7 +81,7 @@ class LinkGrammar:
             word = self.words.take()
         if self.device:
             garbage("dev", word)
-        if not is_device_name(word):
+        if not dev_valid_name(word):
             invalid(word, '"dev" not a valid ifname')
         self.device = word
 
@@ -121,7 +115,7 @@ class LinkGrammar:
         word = self.words.take()
         if self.link.name:
             second_value("name", word)
-        if not is_device_name(word):
+        if not dev_valid_name(word):
             invalid(word, '"name" not a valid ifname')
         self.link.name = word
 
@@ -173,15 +167,8 @@ KEYWORDS: Final[list[tuple[str, bool, Callable[[LinkGrammar], None]]]] = [
 def integer(text: str, complaint: str) -> int:
     """A number that C would read into an int, as the 32 bits that it is sent in."""
     negative = text.startswith("-")
-    value = unsigned(text.removeprefix("-"), 0x7FFF_FFFF + negative)
-    if value is None:
-        invalid(text, complaint)
+    value = known(unsigned(text.removeprefix("-"), 0x7FFF_FFFF + negative), text, complaint)
     return -value & 0xFFFF_FFFF if negative else value
-
-
-def is_device_name(name: str) -> bool:
-    """What the kernel takes (dev_valid_name)."""
-    return 0 < len(name) <= NAME_MAX and name not in (".", "..") and not any(c in "/:" or c.isspace() for c in name)
 
 
 # -- show
@@ -257,7 +244,6 @@ def show(session: Session, words: Words) -> int:
     printer = LinkPrinter(session, out)
     out.begin()
     for link in session.dump(chosen.request()):
-        assert isinstance(link, Link)
         out.open()  # as iproute2 does: an object without members stands for what is left out
         if chosen.agrees(link):
             show_one(session, printer, link)

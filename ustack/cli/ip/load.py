@@ -21,7 +21,7 @@ from ustack.cli.ip.route_grammar import RouteGrammar
 from ustack.cli.ip.route_text import RoutePrinter, Unsaid
 from ustack.cli.ip.session import REFUSED, Refused
 from ustack.cli.ip.values import ADDRESS_BITS, parse_prefix
-from ustack.cli.ip.words import FAILURE, Mistake, ShowUsage, Words, invalid, matches
+from ustack.cli.ip.words import FAILURE, Mistake, ShowUsage, Words, known, matches
 from ustack.routing.uapi import NLM_F_CREATE, NLM_F_EXCL, RT_TABLE_MAIN
 from ustack.rtnl.messages import BATCH_MAX, Loaded, Route, RouteBatch
 
@@ -249,7 +249,6 @@ def save_routes(session: Session, words: Words) -> int:
         routes = RoutePrinter(session, printer, Unsaid(), nexthop_info=False)
         routes.details = True
         for route in session.dump(Route(table=table)):
-            assert isinstance(route, Route)
             routes.print(route)
     return 0
 
@@ -257,8 +256,7 @@ def save_routes(session: Session, words: Words) -> int:
 def parse_table(session: Session, word: str) -> int:
     if word == "all":
         return EVERY_TABLE
-    table = session.names.parse_table(word)
-    return invalid(word, "table id value is invalid\n") if table is None else table
+    return known(session.names.parse_table(word), word, "table id value is invalid\n")
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from ustack.cli.ip.neigh import NeighPrinter
 from ustack.cli.ip.nexthop_text import print_nexthop
 from ustack.cli.ip.route_text import RoutePrinter, Unsaid
 from ustack.cli.ip.rule_text import RulePrinter
-from ustack.cli.ip.words import FAILURE, Mistake, ShowUsage, Words, matches
+from ustack.cli.ip.words import FAILURE, Mistake, ShowUsage, Words, choose, matches
 from ustack.rtnl.messages import Addr, Link, Neigh, Netconf, Nexthop, Route, Rule
 
 if TYPE_CHECKING:
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from ustack.cli.ip.session import Session
     from ustack.rtnl.messages import Event, Object
 
-#: What can be watched, in the order in which abbreviations are tried: the word, the kind of message, the label.
-KINDS: Final = (
-    ("link", "link", "LINK"), ("address", "addr", "ADDR"), ("route", "route", "ROUTE"), ("neigh", "neigh", "NEIGH"),
-    ("netconf", "netconf", "NETCONF"), ("rule", "rule", "RULE"), ("nexthop", "nexthop", "NEXTHOP"),
-)  # fmt: skip
+#: What can be watched, in the order in which abbreviations are tried: the word and the kind of message.
+KINDS: Final = {
+    "link": "link", "address": "addr", "route": "route", "neigh": "neigh", "netconf": "netconf", "rule": "rule",
+    "nexthop": "nexthop",
+}  # fmt: skip
 LABELS: Final = {Link: "LINK", Addr: "ADDR", Route: "ROUTE", Neigh: "NEIGH", Netconf: "NETCONF", Rule: "RULE",
                  Nexthop: "NEXTHOP"}  # fmt: skip
 RP_FILTER: Final = {"0": "off", "1": "strict", "2": "loose"}
@@ -44,11 +44,11 @@ class Monitor:
     def parse(self, words: Words) -> None:
         while words:
             word = words.take()
-            kind = next((kind for name, kind, _ in KINDS if matches(word, name)), None)
+            kind = choose(word, tuple(KINDS))
             if matches(word, "label"):
                 self.labels = True
             elif kind is not None:
-                self.kinds.append(kind)
+                self.kinds.append(KINDS[kind])
             elif word == "all":
                 self.labels = True
             elif matches(word, "help"):
@@ -91,7 +91,7 @@ class Monitor:
         if not self.ifindex or isinstance(what, Rule):
             return False
         if isinstance(what, Netconf):
-            return what.name.removeprefix(CONF).rpartition(".")[0] != self.device
+            return device_and_setting(what)[0] != self.device
         return what.ifindex != self.ifindex
 
     def _prefix(self, what: Object) -> None:
@@ -128,9 +128,15 @@ class Monitor:
             out.close()
 
 
+def device_and_setting(netconf: Netconf) -> tuple[str, str]:
+    """Both by their names; a dot in a device's is a slash in sysctl's."""
+    device, _, setting = netconf.name.removeprefix(CONF).rpartition(".")
+    return device.replace("/", "."), setting
+
+
 def print_netconf(out: Printer, netconf: Netconf) -> None:
     """``inet DEV SETTING on|off``."""
-    device, _, setting = netconf.name.removeprefix(CONF).rpartition(".")
+    device, setting = device_and_setting(netconf)
     if setting == "rp_filter":
         said = RP_FILTER.get(netconf.value, netconf.value)
     else:

@@ -19,8 +19,21 @@ from ustack.cli.ip.words import (
     first_verb,
     garbage,
     invalid,
+    known,
     matches,
-    unsigned,
+    number,
+)
+from ustack.neighbour.states import (
+    NUD_DELAY,
+    NUD_FAILED,
+    NUD_INCOMPLETE,
+    NUD_NAMES,
+    NUD_NOARP,
+    NUD_NONE,
+    NUD_PERMANENT,
+    NUD_PROBE,
+    NUD_REACHABLE,
+    NUD_STALE,
 )
 from ustack.routing.uapi import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE
 from ustack.rtnl.messages import Neigh
@@ -41,19 +54,13 @@ NLM_FLAGS: Final = {
     "replace": NLM_F_CREATE | NLM_F_REPLACE,
 }
 
-NUD_NOARP: Final = 0x40
-NUD_PERMANENT: Final = 0x80
-#: How a filter asks for entries without any state.
-NUD_NONE: Final = 0x100
+#: How a filter asks for entries without any state, NUD_NONE, which has no bit.
+NONE_BIT: Final = 0x100
 EVERY_STATE: Final = 0x1FF
-#: NUD_*, in the order in which they are printed, and in the one in which abbreviations are tried.
-STATES: Final = {
-    0x01: "INCOMPLETE", 0x02: "REACHABLE", 0x04: "STALE", 0x08: "DELAY", 0x10: "PROBE", 0x20: "FAILED",
-    NUD_NOARP: "NOARP", NUD_PERMANENT: "PERMANENT",
-}  # fmt: skip
+#: In the order in which abbreviations are tried.
 STATE_WORDS: Final = {
-    "permanent": NUD_PERMANENT, "reachable": 0x02, "noarp": NUD_NOARP, "none": 0, "stale": 0x04, "incomplete": 0x01,
-    "delay": 0x08, "probe": 0x10, "failed": 0x20,
+    "permanent": NUD_PERMANENT, "reachable": NUD_REACHABLE, "noarp": NUD_NOARP, "none": NUD_NONE, "stale": NUD_STALE,
+    "incomplete": NUD_INCOMPLETE, "delay": NUD_DELAY, "probe": NUD_PROBE, "failed": NUD_FAILED,
 }  # fmt: skip
 
 NTF_EXT_LEARNED: Final = 0x10
@@ -79,8 +86,7 @@ def parse_state(text: str) -> int:
     name = choose(text, tuple(STATE_WORDS))
     if name is not None:
         return STATE_WORDS[name]
-    value = unsigned(text, U8)
-    return invalid(text, "nud state is bad") if value is None else value
+    return number(text, "nud state is bad", U8)
 
 
 class NeighGrammar:
@@ -142,8 +148,7 @@ class NeighGrammar:
         return True
 
     def _protocol(self, word: str) -> None:
-        value = self.session.names.parse_protocol(word)
-        self.neigh.protocol = invalid(word, '"protocol" value is invalid\n') if value is None else value
+        self.neigh.protocol = known(self.session.names.parse_protocol(word), word, '"protocol" value is invalid\n')
 
     def _address(self, word: str) -> None:
         if self.has_address:
@@ -168,10 +173,15 @@ class NeighPrinter:
             out.put("deleted", True, "Deleted ")
         elif asked:
             out.put("miss", None, "miss ")
-        dst = addr_to_str(neigh.dst)
         if self.session.options.brief:
-            self._brief(neigh, dst)
-            return
+            self._brief(neigh)
+        else:
+            self._whole(neigh)
+        out.text("\n")
+        out.close()
+
+    def _whole(self, neigh: Neigh) -> None:
+        out, dst = self.out, addr_to_str(neigh.dst)
         out.put("dst", dst, f"{dst} ")
         if neigh.ifindex and not self.hide_device:
             name = self.session.device(neigh.ifindex)
@@ -187,26 +197,22 @@ class NeighPrinter:
                 out.put(word, None, f"{word} ")
         if self.session.options.stats and not neigh.proxy:
             self._stats(neigh)
-        states = [name for state, name in STATES.items() if neigh.state & state]
+        states = [name for state, name in NUD_NAMES.items() if neigh.state & state]
         if states:
             out.put("state", states, f"{','.join(states)} ")
         if neigh.protocol:
             protocol = self.session.names.protocol(neigh.protocol)
             out.put("protocol", protocol, f"proto {protocol} ")
-        out.text("\n")
-        out.close()
 
-    def _brief(self, neigh: Neigh, dst: str) -> None:
+    def _brief(self, neigh: Neigh) -> None:
         """-br: in columns."""
-        out = self.out
+        out, dst = self.out, addr_to_str(neigh.dst)
         out.put("dst", dst, f"{dst:<39} ")
         if neigh.ifindex and not self.hide_device:
             name = self.session.device(neigh.ifindex)
             out.put("dev", name, f"{name:<16} ")
         if neigh.mac is not None:
             out.put("lladdr", mac_to_str(neigh.mac), mac_to_str(neigh.mac))
-        out.text("\n")
-        out.close()
 
     def _stats(self, neigh: Neigh) -> None:
         out = self.out
@@ -262,8 +268,7 @@ class NeighFilter:
             self.proxy = True
         elif matches(word, "protocol"):
             text = self.words.take()
-            value = self.session.names.parse_protocol(text)
-            self.protocol = invalid(text, '"protocol" value is invalid\n') if value is None else value
+            self.protocol = known(self.session.names.parse_protocol(text), text, '"protocol" value is invalid\n')
         else:
             if word == "to":
                 word = self.words.take()
@@ -274,17 +279,16 @@ class NeighFilter:
     def _state(self, word: str) -> None:
         if not self.named:
             self.named, self.state = True, 0
-        self.state |= EVERY_STATE if word == "all" else parse_state(word) or NUD_NONE
+        self.state |= EVERY_STATE if word == "all" else parse_state(word) or NONE_BIT
 
     def found(self) -> Iterator[Neigh]:
         for neigh in self.session.dump(Neigh(ifindex=self.ifindex, state=EVERY_STATE, proxy=self.proxy, dst_len=0)):
-            assert isinstance(neigh, Neigh)
             if self.agrees(neigh):
                 yield neigh
 
     def agrees(self, neigh: Neigh) -> bool:
         special = neigh.proxy or neigh.flags & NTF_EXT_LEARNED
-        if not neigh.state & self.state and not special and (neigh.state or not self.state & NUD_NONE):
+        if not neigh.state & self.state and not special and (neigh.state or not self.state & NONE_BIT):
             return False
         return (
             neigh.proxy == self.proxy
@@ -312,7 +316,6 @@ def get(session: Session, words: Words) -> int:
     """One entry, in words even with -j."""
     printer = NeighPrinter(session, session.printer(as_json=False))
     for neigh in session.get(NeighGrammar(session, words, asking=True).parse()):
-        assert isinstance(neigh, Neigh)
         printer.print(neigh)
     return 0
 
@@ -330,7 +333,5 @@ def flush(session: Session, words: Words) -> int:
             printer.print(neigh)
         session.change("del", neigh)
         count += 1
-    if session.options.stats:
-        text = f"\n*** Round 1, deleting {count} entries ***\n*** Flush is complete after 1 round ***\n"
-        session.out.write(text if count else "Nothing to flush.\n")
+    session.report_flush(count, "entries")
     return 0

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from ustack.cli.ip import values
 from ustack.cli.ip.nexthop_text import print_nexthop
 from ustack.cli.ip.session import Refused
-from ustack.cli.ip.words import ShowUsage, Words, first_verb, invalid, matches, number, unsigned
+from ustack.cli.ip.words import ShowUsage, Words, first_verb, invalid, known, matches, number, unsigned
 from ustack.routing.uapi import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, RTNH_F_ONLINK
 from ustack.rtnl.messages import Nexthop
 
@@ -93,8 +93,7 @@ class NexthopGrammar:
             invalid(word, '"type" value is invalid\n')
 
     def _protocol(self, word: str) -> None:
-        value = self.session.names.parse_protocol(word)
-        self.nexthop.protocol = invalid(word, '"protocol" value is invalid\n') if value is None else value
+        self.nexthop.protocol = known(self.session.names.parse_protocol(word), word, '"protocol" value is invalid\n')
 
 
 def find_device(session: Session, name: str) -> int:
@@ -106,9 +105,7 @@ def parse_group(text: str) -> list[tuple[int, int]]:
     group = []
     for entry in text.split("/"):
         number_, comma, weight = entry.partition(",")
-        found = unsigned(number_)
-        if found is None:
-            invalid(number_, '"group" value is invalid\n')
+        found = number(number_, '"group" value is invalid\n')
         share = unsigned(weight, WEIGHT_MAX) if comma else 1
         group.append((found, share or invalid(weight, '"weight" is invalid\n')))
     return group
@@ -150,8 +147,7 @@ class NexthopFilter:
             invalid(word, "")
 
     def found(self) -> list[Nexthop]:
-        objects = [each for each in self.session.dump(self.wanted) if isinstance(each, Nexthop)]
-        return [each for each in objects if self.agrees(each)]
+        return [each for each in self.session.dump(self.wanted) if self.agrees(each)]
 
     def agrees(self, nexthop: Nexthop) -> bool:
         wanted = self.wanted
@@ -183,7 +179,7 @@ def show(session: Session, words: Words) -> int:
 
 
 def get(session: Session, number_: int) -> int:
-    return print_all(session, [each for each in session.get(Nexthop(id=number_)) if isinstance(each, Nexthop)])
+    return print_all(session, session.get(Nexthop(id=number_)))
 
 
 def flush(session: Session, words: Words) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ustack.routing.flow import RT_SCOPE_UNIVERSE
 from ustack.routing.uapi import RTNH_F_DEAD, RTNH_F_LINKDOWN, RTNH_F_ONLINK, RTPROT_UNSPEC
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ustack.cli.ip.session import Session
     from ustack.rtnl.messages import Nexthop
 
-FLAGS = {RTNH_F_DEAD: "dead", RTNH_F_ONLINK: "onlink", RTNH_F_LINKDOWN: "linkdown"}
+FLAGS: Final = {RTNH_F_DEAD: "dead", RTNH_F_ONLINK: "onlink", RTNH_F_LINKDOWN: "linkdown"}
 
 
 def print_nexthop(session: Session, out: Printer, nexthop: Nexthop) -> None:

@@ -10,7 +10,7 @@ from ustack.cli.ip.load import load_routes, save_routes
 from ustack.cli.ip.route_filter import RouteFilter
 from ustack.cli.ip.route_grammar import RouteGrammar
 from ustack.cli.ip.route_text import RoutePrinter
-from ustack.cli.ip.words import FAILURE, Mistake, ShowUsage, Words, first_verb, invalid, matches, number
+from ustack.cli.ip.words import FAILURE, Mistake, ShowUsage, Words, first_verb, invalid, known, matches, number
 from ustack.routing.uapi import NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE
 from ustack.rtnl.messages import Route, SetSysctl
 
@@ -62,7 +62,6 @@ def show(session: Session, words: Words) -> int:
     out.begin()
     if not session.options.other_family:
         for route in session.dump(chosen.request()):
-            assert isinstance(route, Route)
             if chosen.agrees(route):
                 printer.print(route)
     out.end()
@@ -80,12 +79,10 @@ def flush(session: Session, words: Words) -> int:
     printer = RoutePrinter(session, session.printer(as_json=False), chosen.unsaid())
     count = 0
     for route in session.dump(chosen.request(), "flush", "Flush") if chosen.simple else delete_each(session, chosen):
-        assert isinstance(route, Route)
         count += 1
         if session.options.stats > 1:
             printer.print(route)
-    if session.options.stats:
-        session.out.write(report_flush(count, "entries"))
+    session.report_flush(count, "entries")
     return 0
 
 
@@ -93,17 +90,10 @@ def delete_each(session: Session, chosen: RouteFilter) -> list[Route]:
     """What is chosen is deleted one by one."""
     gone = []
     for route in list(session.dump(chosen.request(), purpose="Flush")):
-        assert isinstance(route, Route)
         if chosen.agrees(route):
             session.change("del", route)
             gone.append(route)
     return gone
-
-
-def report_flush(count: int, what: str) -> str:
-    if not count:
-        return "Nothing to flush.\n"
-    return f"\n*** Round 1, deleting {count} {what} ***\n*** Flush is complete after 1 round ***\n"
 
 
 # -- route get
@@ -136,7 +126,7 @@ class Question:
     def _word(self, word: str) -> None:
         route, names = self.route, self.session.names
         if word == "tos" or matches(word, "dsfield"):
-            route.tos = self._named(names.parse_tos(text := self.words.take()), text, "TOS value is invalid\n")
+            route.tos = known(names.parse_tos(text := self.words.take()), text, "TOS value is invalid\n")
         elif matches(word, "iif"):
             self.devices["iif"] = self.words.take()
         elif matches(word, "mark"):
@@ -153,17 +143,13 @@ class Question:
             route.fibmatch = True
         elif word == "ipproto":
             text = self.words.take()
-            route.ipproto = self._named(names.parse_ip_protocol(text), text, 'Invalid "ipproto" value\n')
+            route.ipproto = known(names.parse_ip_protocol(text), text, 'Invalid "ipproto" value\n')
         elif word == "sport":
             route.sport = number(self.words.take(), "invalid sport\n", 0xFFFF)
         elif word == "dport":
             route.dport = number(self.words.take(), "invalid dport\n", 0xFFFF)
         elif not matches(word, "notify"):
             self._address(word)
-
-    @staticmethod
-    def _named(value: int | None, text: str, complaint: str) -> int:
-        return invalid(text, complaint) if value is None else value
 
     def _address(self, word: str) -> None:
         source = word == "from"
@@ -188,7 +174,6 @@ def get(session: Session, words: Words) -> int:
     for _ in range(1 + question.connected):
         out.begin()
         for route in answers:
-            assert isinstance(route, Route)
             RoutePrinter(session, out).print(route)
         out.end()
     return 0

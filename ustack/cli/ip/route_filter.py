@@ -8,7 +8,7 @@ from ustack.cli.ip import values
 from ustack.cli.ip.names import parse_route_type
 from ustack.cli.ip.route_text import Unsaid
 from ustack.cli.ip.values import ADDRESS_BITS, Prefix
-from ustack.cli.ip.words import ShowUsage, find_keyword, invalid, matches, number
+from ustack.cli.ip.words import ShowUsage, invalid, known, matches, number, read_words
 from ustack.routing.uapi import RT_TABLE_MAIN
 from ustack.rtnl.messages import Route
 
@@ -51,13 +51,7 @@ class RouteFilter:
         self.prefsrc: Prefix | None = None
 
     def parse(self) -> None:
-        while self.words:
-            word = self.words.take()
-            read = find_keyword(word, KEYWORDS)
-            if read is None:
-                self._destination(word)
-            else:
-                read(self)
+        read_words(self.words, self, KEYWORDS, self._destination)
         if self.device:
             self.ifindex = self.session.need_device(self.device)
         if self.input_device:
@@ -99,8 +93,7 @@ class RouteFilter:
         elif word == "cache":
             self.cache = True
         else:
-            table = self.session.names.parse_table(word)
-            self.table = invalid(word, "table id value is invalid\n") if table is None else table
+            self.table = known(self.session.names.parse_table(word), word, "table id value is invalid\n")
 
     def no_vrf(self) -> None:
         invalid(self.words.take(), "Invalid VRF\n")
@@ -110,29 +103,25 @@ class RouteFilter:
 
     def tos_(self) -> None:
         word = self.words.take()
-        value = self.session.names.parse_tos(word)
-        self.tos = invalid(word, "TOS value is invalid\n") if value is None else value
+        self.tos = known(self.session.names.parse_tos(word), word, "TOS value is invalid\n")
 
     def protocol_(self) -> None:
         word = self.words.take()
         if word == "all":
             self.protocol = None
             return
-        value = self.session.names.parse_protocol(word)
-        self.protocol = invalid(word, 'invalid "protocol"\n') if value is None else value
+        self.protocol = known(self.session.names.parse_protocol(word), word, 'invalid "protocol"\n')
 
     def scope_(self) -> None:
         word = self.words.take()
         if word == "all":
             self.scope = None
             return
-        value = self.session.names.parse_scope(word)
-        self.scope = invalid(word, 'invalid "scope"\n') if value is None else value
+        self.scope = known(self.session.names.parse_scope(word), word, 'invalid "scope"\n')
 
     def type_(self) -> None:
         word = self.words.take()
-        kind = parse_route_type(word)
-        self.rtype = invalid(word, "node type value is invalid\n") if kind is None else kind
+        self.rtype = known(parse_route_type(word), word, "node type value is invalid\n")
 
     def dev(self) -> None:
         self.device = self.words.take()

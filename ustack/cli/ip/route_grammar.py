@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from ustack.cli.ip import values
 from ustack.cli.ip.names import parse_route_type
 from ustack.cli.ip.session import Refused
-from ustack.cli.ip.words import Mistake, ShowUsage, find_keyword, garbage, invalid, matches, number, unsigned
+from ustack.cli.ip.words import Mistake, ShowUsage, garbage, invalid, known, matches, number, read_words, unsigned
 from ustack.dst import RTN_ANYCAST, RTN_BROADCAST, RTN_LOCAL, RTN_MULTICAST, RTN_UNICAST, RTN_UNSPEC
 from ustack.routing.flow import RT_SCOPE_HOST, RT_SCOPE_LINK, RT_SCOPE_NOWHERE, RT_SCOPE_UNIVERSE
 from ustack.routing.uapi import (
@@ -67,16 +67,7 @@ class RouteGrammar:
         self.has_table: bool = False
 
     def parse(self) -> Route:
-        while self.words:
-            word = self.words.take()
-            if word == "nexthop":
-                self._nexthops()
-                break
-            read = find_keyword(word, KEYWORDS)
-            if read is None:
-                self._destination(word)
-            else:
-                read(self)
+        read_words(self.words, self, KEYWORDS, self._destination)
         if not self.has_destination:
             raise ShowUsage
         if self.device:
@@ -145,26 +136,22 @@ class RouteGrammar:
 
     def tos(self) -> None:
         word = self.words.take()
-        value = self.session.names.parse_tos(word)
-        self.route.tos = invalid(word, '"tos" value is invalid\n') if value is None else value
+        self.route.tos = known(self.session.names.parse_tos(word), word, '"tos" value is invalid\n')
 
     def priority(self) -> None:
         self.route.priority = number(self.words.take(), '"metric" value is invalid\n')
 
     def scope(self) -> None:
         word = self.words.take()
-        value = self.session.names.parse_scope(word)
-        self.route.scope = invalid(word, 'invalid "scope" value\n') if value is None else value
+        self.route.scope = known(self.session.names.parse_scope(word), word, 'invalid "scope" value\n')
 
     def protocol(self) -> None:
         word = self.words.take()
-        value = self.session.names.parse_protocol(word)
-        self.route.protocol = invalid(word, '"protocol" value is invalid\n') if value is None else value
+        self.route.protocol = known(self.session.names.parse_protocol(word), word, '"protocol" value is invalid\n')
 
     def table(self) -> None:
         word = self.words.take()
-        value = self.session.names.parse_table(word)
-        self.route.table = invalid(word, '"table" value is invalid\n') if value is None else value
+        self.route.table = known(self.session.names.parse_table(word), word, '"table" value is invalid\n')
         self.has_table = True
 
     def dev(self) -> None:
@@ -266,7 +253,7 @@ class RouteGrammar:
 
     # -- several next hops
 
-    def _nexthops(self) -> None:
+    def nexthops(self) -> None:
         """What comes after the first ``nexthop``: nothing but next hops."""
         while True:
             if not self.words:
@@ -311,6 +298,7 @@ class RouteGrammar:
 
 #: The words in the order in which they are tried, whether they may be shortened, and what reads on.
 KEYWORDS: Final[list[tuple[str, bool, Callable[[RouteGrammar], None]]]] = [
+    ("nexthop", False, RouteGrammar.nexthops),
     ("src", False, RouteGrammar.src),
     ("as", False, RouteGrammar.missing),
     ("via", False, RouteGrammar.via),

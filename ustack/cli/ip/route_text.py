@@ -203,7 +203,6 @@ class RoutePrinter:
         except Refused:
             return
         for nexthop in found:
-            assert isinstance(nexthop, Nexthop)
             out.newline()
             out.text("\tnh_info ")
             out.open("nh_info")

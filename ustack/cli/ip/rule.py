@@ -9,7 +9,7 @@ from ustack.cli.ip import values
 from ustack.cli.ip.names import parse_route_type
 from ustack.cli.ip.rule_text import RulePrinter
 from ustack.cli.ip.session import Refused
-from ustack.cli.ip.words import FAILURE, Mistake, ShowUsage, Words, find_keyword, first_verb, invalid, matches, number
+from ustack.cli.ip.words import FAILURE, Mistake, ShowUsage, Words, first_verb, known, matches, number, read_words
 from ustack.routing.uapi import (
     FIB_RULE_INVERT,
     FR_ACT_GOTO,
@@ -57,13 +57,7 @@ class RuleGrammar:
         self.has_table: bool = False
 
     def parse(self) -> Rule:
-        while self.words:
-            word = self.words.take()
-            read = find_keyword(word, KEYWORDS)
-            if read is None:
-                self._action(word)
-            else:
-                read(self)
+        read_words(self.words, self, KEYWORDS, self._action)
         if not self.has_table and not self.deleting:
             self.rule.table = RT_TABLE_MAIN
         return self.rule
@@ -87,21 +81,18 @@ class RuleGrammar:
 
     def tos(self) -> None:
         word = self.words.take()
-        value = self.session.names.parse_tos(word)
-        self.rule.tos = invalid(word, "TOS value is invalid\n") if value is None else value
+        self.rule.tos = known(self.session.names.parse_tos(word), word, "TOS value is invalid\n")
 
     def fwmark(self) -> None:
         self.rule.mark, self.rule.mask = values.marked(self.words.take())
 
     def protocol(self) -> None:
         word = self.words.take()
-        value = self.session.names.parse_protocol(word)
-        self.rule.protocol = invalid(word, '"protocol" value is invalid\n') if value is None else value
+        self.rule.protocol = known(self.session.names.parse_protocol(word), word, '"protocol" value is invalid\n')
 
     def table(self) -> None:
         word = self.words.take()
-        value = self.session.names.parse_table(word)
-        self.rule.table = invalid(word, "invalid table ID\n") if value is None else value
+        self.rule.table = known(self.session.names.parse_table(word), word, "invalid table ID\n")
         self.has_table = True
 
     def suppress_prefixlength(self) -> None:
@@ -122,8 +113,7 @@ class RuleGrammar:
 
     def ipproto(self) -> None:
         word = self.words.take()
-        value = self.session.names.parse_ip_protocol(word)
-        self.rule.ipproto = invalid(word, 'Invalid "ipproto" value\n') if value is None else value
+        self.rule.ipproto = known(self.session.names.parse_ip_protocol(word), word, 'Invalid "ipproto" value\n')
 
     def sport(self) -> None:
         self.rule.sport = values.port_range(self.words.take())
@@ -147,8 +137,7 @@ class RuleGrammar:
         elif matches(word, "nop"):
             self.rule.action = FR_ACT_NOP
         else:
-            kind = parse_route_type(word)
-            self.rule.action = invalid(word, "Failed to parse rule type") if kind is None else kind
+            self.rule.action = known(parse_route_type(word), word, "Failed to parse rule type")
 
 
 #: The words in the order in which they are tried, whether they may be shortened, and what reads on.
@@ -210,7 +199,7 @@ class RuleFilter:
         elif word == "not":
             self.inverted = True
         elif word == "tos" or matches(word, "dsfield"):
-            wanted["tos"] = self._named(names.parse_tos(text := self.words.take()), text, "TOS value is invalid\n")
+            wanted["tos"] = known(names.parse_tos(text := self.words.take()), text, "TOS value is invalid\n")
         elif word == "fwmark":
             mark, mask = values.marked(self.words.take())
             wanted |= {"mark": mark} if mask is None else {"mark": mark, "mask": mask}
@@ -222,21 +211,17 @@ class RuleFilter:
             wanted["uidrange"] = values.uid_range(self.words.take())
         elif matches(word, "lookup", "table"):
             text = self.words.take()
-            wanted["table"] = self._named(names.parse_table(text), text, "table id value is invalid\n")
+            wanted["table"] = known(names.parse_table(text), text, "table id value is invalid\n")
         elif word in ("sport", "dport"):
             wanted[word] = values.port_range(self.words.take())
         elif word == "ipproto":
             text = self.words.take()
-            wanted["ipproto"] = self._named(names.parse_ip_protocol(text), text, 'Invalid "ipproto" value\n')
+            wanted["ipproto"] = known(names.parse_ip_protocol(text), text, 'Invalid "ipproto" value\n')
         elif matches(word, "protocol"):
             text = self.words.take()
-            self.protocol = self._named(names.parse_protocol(text), text, 'invalid "protocol"\n')
+            self.protocol = known(names.parse_protocol(text), text, 'invalid "protocol"\n')
         else:
             self._address(word)
-
-    @staticmethod
-    def _named(value: int | None, text: str, complaint: str) -> int:
-        return invalid(text, complaint) if value is None else value
 
     def _address(self, word: str) -> None:
         if word == "from":
@@ -258,8 +243,7 @@ class RuleFilter:
         return all(getattr(rule, name) == value for name, value in self.wanted.items())
 
     def found(self) -> list[Rule]:
-        rules = [rule for rule in self.session.dump(Rule(action=FR_ACT_UNSPEC)) if isinstance(rule, Rule)]
-        return [rule for rule in rules if self.agrees(rule)]
+        return [rule for rule in self.session.dump(Rule(action=FR_ACT_UNSPEC)) if self.agrees(rule)]
 
 
 def show(session: Session, words: Words) -> int:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from ustack.cli.ip.session import REFUSED, Options, Refused, Session
 from ustack.cli.ip.usage import USAGE
-from ustack.cli.ip.words import FAILURE, MISTAKE, Mistake, ShowUsage, invalid, matches
+from ustack.cli.ip.words import FAILURE, MISTAKE, Mistake, ShowUsage, choose, invalid, matches
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,23 +21,18 @@ OBJECTS: Final = (
     "ila", "macsec", "tunnel", "tuntap", "token", "tcpmetrics", "tcp_metrics", "monitor", "xfrm", "mroute", "mrule",
     "netns", "netconf", "vrf", "sr", "nexthop", "mptcp", "ioam", "help", "stats",
 )  # fmt: skip
+#: Those that it has, and their modules; ``route`` has ``do_route``.
 MODULES: Final = {
-    "address": ("address", "do_address"),
-    "route": ("route", "do_route"),
-    "rule": ("rule", "do_rule"),
-    "neighbor": ("neigh", "do_neigh"),
-    "neighbour": ("neigh", "do_neigh"),
-    "link": ("link", "do_link"),
-    "nexthop": ("nexthop", "do_nexthop"),
-    "monitor": ("monitor", "do_monitor"),
-}
+    "address": "address", "route": "route", "rule": "rule", "neighbor": "neigh", "neighbour": "neigh", "link": "link",
+    "nexthop": "nexthop", "monitor": "monitor",
+}  # fmt: skip
 #: Options in the order in which abbreviations are tried, and the field of Options that they set, if any.
-OPTIONS: Final = (
-    ("-loops", None), ("-family", None), ("-human-readable", None), ("-iec", None), ("-statistics", "stats"),
-    ("-details", "details"), ("-resolve", None), ("-oneline", "oneline"), ("-timestamp", "timestamp"),
-    ("-tshort", "short_timestamp"), ("-Version", None), ("-brief", "brief"), ("-json", "json"), ("-rcvbuf", None),
-    ("-color", None), ("-help", None), ("-Numeric", "numeric"), ("-all", None), ("-pretty", "pretty"),
-)  # fmt: skip
+OPTIONS: Final = {
+    "-loops": None, "-family": None, "-human-readable": None, "-iec": None, "-statistics": "stats",
+    "-details": "details", "-resolve": None, "-oneline": "oneline", "-timestamp": "timestamp",
+    "-tshort": "short_timestamp", "-Version": None, "-brief": "brief", "-json": "json", "-rcvbuf": None,
+    "-color": None, "-help": None, "-Numeric": "numeric", "-all": None, "-pretty": "pretty",
+}  # fmt: skip
 FAMILIES: Final = {"-4": True, "-6": False, "-0": None, "-M": False, "-B": None}
 WITH_VALUE: Final = ("-loops", "-family", "-rcvbuf")
 COLORS: Final = ("-color=always", "-color=auto", "-color=never")
@@ -77,8 +72,8 @@ def find_object(word: str, program: str) -> str:
 
 
 def command(name: str) -> Callable[[Session, list[str]], int]:
-    module, function = MODULES[name]
-    found: Callable[[Session, list[str]], int] = getattr(import_module(f"ustack.cli.ip.{module}"), function)
+    module = MODULES[name]
+    found: Callable[[Session, list[str]], int] = getattr(import_module(f"ustack.cli.ip.{module}"), f"do_{module}")
     return found
 
 
@@ -124,7 +119,7 @@ def find_option(word: str) -> str | None:
         return "-color"
     if dashed == "-n":  # another network namespace: there is none
         return None
-    return next((name for name, _ in OPTIONS if matches(dashed, name)), None)
+    return choose(dashed, tuple(OPTIONS))
 
 
 def apply(session: Session, name: str) -> None:
@@ -140,7 +135,7 @@ def apply(session: Session, name: str) -> None:
         options.inet = FAMILIES[name] is True
         options.other_family = FAMILIES[name] is False
         return
-    field = dict(OPTIONS)[name]
+    field = OPTIONS[name]
     if field in ("stats", "details"):
         setattr(options, field, getattr(options, field) + 1)
     elif field is not None:

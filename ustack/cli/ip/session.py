@@ -5,19 +5,23 @@ from __future__ import annotations
 import errno
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from ustack.cli.ip.names import Names
 from ustack.cli.ip.output import Printer
 from ustack.cli.ip.words import no_device
-from ustack.rtnl.messages import Link, More, Nack, Objects, Rtm
+from ustack.rtnl.dump import follow
+from ustack.rtnl.messages import Link, Nack, Object, Rtm
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import TextIO
 
     from ustack.cli.ip.transport import Transport
-    from ustack.rtnl.messages import Object, RtnlAnswer, RtnlRequest, Verb
+    from ustack.rtnl.messages import RtnlAnswer, RtnlRequest, Verb
+
+O = TypeVar("O", bound=Object)  # noqa: E741
 
 #: Exit status where the kernel, or the stack, says no.
 REFUSED: Final = 2
@@ -93,28 +97,30 @@ class Session:
             raise Refused(errno.EAFNOSUPPORT)
         self.ask(Rtm(verb, what, flags))
 
-    def get(self, what: Object) -> list[Object]:
-        answer = self.ask(Rtm("get", what))
-        return answer.objects if isinstance(answer, Objects) else []
+    def get(self, what: O) -> list[O]:
+        """What ``what`` asks for, of its kind."""
+        return list(self.dump(what, "get", ""))
 
-    def dump(self, what: Object, verb: Verb = "dump", purpose: str = "Dump") -> Iterator[Object]:
+    def dump(self, what: O, verb: Verb = "dump", purpose: str = "Dump") -> Iterator[O]:
         """Everything of that kind that agrees with ``what``, piece by piece. ``purpose``: see Refused."""
-        request: RtnlRequest = Rtm(verb, what)
-        while True:
-            answer = self.ask(request, dumping=purpose)
-            if not isinstance(answer, Objects):
-                return
-            yield from answer.objects
-            if not answer.cursor:
-                return
-            request = More(answer.cursor)
+        for objects in follow(partial(self.ask, dumping=purpose), Rtm(verb, what)):
+            for each in objects:
+                assert isinstance(each, type(what))
+                yield each
+
+    def report_flush(self, count: int, what: str) -> None:
+        """What -s says afterwards; ``what`` in the plural."""
+        if not self.options.stats:
+            return
+        text = f"\n*** Round 1, deleting {count} {what} ***\n*** Flush is complete after 1 round ***\n"
+        self.out.write(text if count else "Nothing to flush.\n")
 
     # -- devices
 
     def links(self) -> dict[int, str]:
         """The name of each device by its number."""
         if self._links is None:
-            self._links = {link.ifindex: link.name for link in self.dump(Link()) if isinstance(link, Link)}
+            self._links = {link.ifindex: link.name for link in self.dump(Link())}
         return self._links
 
     def learn(self, link: Link, gone: bool = False) -> None:

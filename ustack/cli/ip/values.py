@@ -6,7 +6,7 @@ import math
 import re
 from typing import Final, NamedTuple
 
-from ustack.cli.ip.words import FAILURE, U8, U32, Mistake, invalid, unsigned
+from ustack.cli.ip.words import FAILURE, U8, U32, Mistake, invalid, known, number, unsigned
 from ustack.wire.ipv4 import addr_to_str
 
 OCTET: Final = re.compile(r"\s*[+]?(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)")
@@ -155,10 +155,5 @@ def uid_range(text: str) -> tuple[int, int]:
 def marked(text: str) -> tuple[int, int | None]:
     """MARK or MARK/MASK."""
     mark, slash, mask = text.partition("/")
-    value = unsigned(mark)
-    if value is None:
-        invalid(text, "fwmark value is invalid\n")
-    if not slash:
-        return value, None
-    masked = unsigned(mask)
-    return invalid(mask, "fwmask value is invalid\n") if masked is None else (value, masked)
+    value = known(unsigned(mark), text, "fwmark value is invalid\n")
+    return value, number(mask, "fwmask value is invalid\n") if slash else None

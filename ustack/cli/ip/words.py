@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Final, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import NoReturn
 
 T = TypeVar("T")
@@ -71,6 +71,19 @@ def find_keyword(word: str, keywords: Sequence[tuple[str, bool, T]]) -> T | None
         if matches(word, name) if short else word == name:
             return what
     return None
+
+
+def read_words(
+    words: Words, reader: T, keywords: Sequence[tuple[str, bool, Callable[[T], None]]], other: Callable[[str], None]
+) -> None:
+    """Hand ``reader`` to what belongs to each of ``words``, which may read on, and to ``other`` those that are none."""
+    while words:
+        word = words.take()
+        read = find_keyword(word, keywords)
+        if read is None:
+            other(word)
+        else:
+            read(reader)
 
 
 def first_verb(program: str, subject: str, argv: Sequence[str], verbs: Sequence[str]) -> tuple[str, Words]:
@@ -146,7 +159,11 @@ def hexadecimal(text: str, limit: int) -> int | None:
 
 def number(text: str, complaint: str, limit: int = U32) -> int:
     """The same as unsigned, which it must be."""
-    value = unsigned(text, limit)
+    return known(unsigned(text, limit), text, complaint)
+
+
+def known(value: int | None, text: str, complaint: str) -> int:
+    """``value``, which is what ``text`` stands for; None is a mistake."""
     return invalid(text, complaint) if value is None else value
 
 
