@@ -93,6 +93,11 @@ def rt_nexthop(dst: Dst, daddr: i64) -> i64:
     return dst.gateway if dst.gateway != 0 else daddr
 
 
+def to_many(dst: Dst) -> bool:
+    """Whether what goes this way is for more than one (RTCF_BROADCAST, RTCF_MULTICAST)."""
+    return dst.rt_type == RTN_BROADCAST or dst.rt_type == RTN_MULTICAST
+
+
 def ip4_dst_hoplimit(dst: Dst, default_ttl: i64) -> i64:
     """The TTL of packets whose socket has none."""
     return dst.hoplimit if dst.hoplimit != 0 else default_ttl

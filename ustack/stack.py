@@ -21,7 +21,6 @@ from ustack.device.cable import Pollable
 from ustack.device.core import Devices
 from ustack.device.loopback import Loopback
 from ustack.device.net_device import IFF_LOOPBACK, IFF_NOARP, IFF_UP, Address, NetDevice
-from ustack.in_device import RouteCache
 from ustack.inet.af_inet import InetDgramOps, InetFamily, InetPingOps, InetSockrawOps, InetStreamOps
 from ustack.inet.family import SOCK_DGRAM, SOCK_RAW, SOCK_STREAM, Families
 from ustack.inet.ip_sockglue import IpSockOptions
@@ -87,7 +86,7 @@ class Stack(Pollable):
         self.routing.redirects.probe = _GatewayProbe(self.neighbours)
         self.arp = Arp(self.net, self.devices, self.neighbours)
         self.sysctl = SysctlTable(self.net, self.devices)
-        self.net.conf.route_cache = _RouteCache(self.routing)
+        self.net.conf.route_cache = self.routing
         self._init_ipv4()
         self._init_transports()
         self.security = Security()
@@ -329,19 +328,6 @@ class _TcpCaNames(TcpCaNames):
 
     def known(self, name: str) -> bool:
         return name in self.tcp.tables.congestion.algorithms
-
-
-class _RouteCache(RouteCache):
-    """Settings that change what routes say."""
-
-    def __init__(self, routing: Routing) -> None:
-        self.routing: Routing = routing
-
-    def rt_cache_flush(self) -> None:
-        self.routing.rt_cache_flush()
-
-    def flush(self) -> None:
-        self.routing.flush()
 
 
 class _Announcer(AddressWatcher):

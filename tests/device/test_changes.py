@@ -19,7 +19,6 @@ from ustack.device.core import (
     NETDEV_UNREGISTER,
     NETDEV_UP,
     NetdevNotifier,
-    dev_valid_name,
 )
 from ustack.device.loopback import Loopback
 from ustack.device.net_device import (
@@ -31,6 +30,7 @@ from ustack.device.net_device import (
     IFF_RUNNING,
     IFF_UP,
     NetDevice,
+    dev_valid_name,
 )
 from ustack.drop import Reason
 from ustack.net import RTM_DELLINK, RTM_NEWLINK, Net, RtnlWatcher

@@ -9,11 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.harness import MSEC, A, B, Drops, Moved, Pair, code_of, readable, udp
+from tests.harness import MSEC, A, B, Drops, Moved, Pair, connection, readable, udp
 from tests.ipv4.station import LOCALHOST, OURS, PEER, Station, ip_packet, udp_packet
 from ustack.drop import Reason
-from ustack.inet.family import SOCK_STREAM
-from ustack.inet.sockaddr import AF_INET
 from ustack.netfilter.hooks import NF_ACCEPT, NF_INET_LOCAL_IN, HookState
 from ustack.packet import Packet
 from ustack.wire import ethernet
@@ -26,16 +24,9 @@ if TYPE_CHECKING:
 
 def stream(pair: Pair) -> tuple[Socket, Socket]:
     """A connection from a to b, quiet."""
-    listener = pair.b.socket(AF_INET, SOCK_STREAM)
-    listener.bind(("", 80))
-    listener.listen(1)
-    client = pair.a.socket(AF_INET, SOCK_STREAM)
-    code_of(lambda: client.connect((B, 80)))
-    pair.run_until(lambda: readable(listener))
-    server = listener.accept()
-    listener.close()
+    ends = connection(pair)
     pair.run(500 * MSEC)
-    return client, server
+    return ends
 
 
 def send(pair: Pair, client: Socket, server: Socket, data: bytes) -> None:

@@ -386,6 +386,8 @@ def test_redirected_hosts_are_counted_in_a_bounded_table() -> None:
     host.icmp.sent.clear()
     host.rx(datagram(a("10.0.0.1") + many - 1, NEIGHBOUR))
     assert host.icmp.sent == []
+    host.rx(datagram(a("10.0.0.1"), NEIGHBOUR))
+    assert host.icmp.sent == [REDIRECT], "the first were forgotten when it was full"
 
 
 # -- options on the way

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.routing.tables import Ether, Tables, a
+from tests.routing.links import a
+from tests.routing.tables import Ether, Tables
 from ustack.routing.fib_types import FibConfig, FibInfo, NexthopConfig
 from ustack.routing.flow import RT_SCOPE_LINK, RT_SCOPE_UNIVERSE
 from ustack.routing.nexthop import NexthopObjConfig

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from tests.routing.links import SEED, a, shown
 from ustack.device.core import Devices
 from ustack.device.net_device import IFF_BROADCAST, IFF_LOOPBACK, IFF_MULTICAST, Address, NetDevice
 from ustack.dst import (
@@ -40,12 +41,9 @@ from ustack.routing.uapi import (
     RTPROT_BOOT,
     RTPROT_KERNEL,
 )
-from ustack.wire.ipv4 import addr_to_str, str_to_addr
 
 if TYPE_CHECKING:
     from ustack.packet import Packet
-
-SEED: Final = bytes(range(16))
 
 _TYPES: Final = {
     RTN_UNICAST: "unicast",
@@ -67,15 +65,6 @@ _EVENTS: Final = {
     RTM_NEWRULE: "newrule",
     RTM_DELRULE: "delrule",
 }
-
-
-def a(text: str) -> int:
-    """``192.0.2.1`` as a number."""
-    return str_to_addr(text)
-
-
-def shown(addr: int) -> str:
-    return addr_to_str(addr)
 
 
 def address(cidr: str, peer: str = "", brd: str = "", scope: int = -1, flags: int = 0x80, metric: int = 0) -> Address:

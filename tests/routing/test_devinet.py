@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.routing.tables import Ether, Tables, a, address, shown, shown_address
+from tests.routing.links import a, shown
+from tests.routing.tables import Ether, Tables, address, shown_address
 from ustack.device.net_device import IFF_UP, Address, NetDevice
 from ustack.dst import RTN_LOCAL, RTN_UNICAST
 from ustack.routing import devinet

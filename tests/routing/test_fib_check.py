@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from tests.routing.hosts import NO_TEXT, Host, fields, hop
-from tests.routing.tables import a, shown
+from tests.routing.links import a, shown
 from ustack.dst import (
     RTN_BLACKHOLE,
     RTN_LOCAL,

@@ -9,7 +9,8 @@ import errno
 
 import pytest
 
-from tests.routing.tables import SEED, Ether, Tables, a, address, shown_route
+from tests.routing.links import SEED, a
+from tests.routing.tables import Ether, Tables, address, shown_route
 from ustack.device.core import Devices
 from ustack.dst import (
     RTN_BLACKHOLE,

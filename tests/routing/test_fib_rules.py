@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.routing.tables import Ether, Tables, a
+from tests.routing.links import a
+from tests.routing.tables import Ether, Tables
 from ustack.dst import RTN_BLACKHOLE, RTN_LOCAL, RTN_PROHIBIT, RTN_THROW, RTN_UNICAST, RTN_UNREACHABLE
 from ustack.routing.fib_rules import FIB_MAX_RULES, FibRule, FibRuleConfig
 from ustack.routing.fib_types import prefix_mask

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.routing.hosts import Host, hop
-from tests.routing.tables import a, shown
+from tests.routing.links import a, shown
 from ustack.routing.fib_select import upper_bound
 from ustack.routing.fib_types import FibInfo, FibResult, Reachability
 from ustack.routing.flow import RT_SCOPE_HOST, Flow

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.routing.hosts import NO_TEXT, Host, fields, hop
-from tests.routing.tables import a, shown
+from tests.routing.links import a, shown
 from ustack.dst import (
     RTN_ANYCAST,
     RTN_BLACKHOLE,

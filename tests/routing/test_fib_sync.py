@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.routing.hosts import Host, hop
-from tests.routing.tables import Ether, a
+from tests.routing.links import a
+from tests.routing.tables import Ether
 from ustack.dst import RTN_LOCAL
 from ustack.routing.flow import RT_SCOPE_HOST
 from ustack.routing.uapi import RT_TABLE_MAIN, RTNH_F_DEAD, RTNH_F_LINKDOWN

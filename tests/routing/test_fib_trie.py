@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.routing.links import a
 from tests.routing.tries import (
     ROOT_WORDS,
     Found,
     Heard,
     Tables,
-    a,
     check_trie,
     config,
     look,
@@ -27,6 +27,7 @@ from ustack.net import RTM_DELROUTE, RTM_NEWROUTE
 from ustack.routing.fib_trie import FIB_MAX_ROUTES, NO_ROUTE, FibTable
 from ustack.routing.fib_types import FibConfig, FibResult
 from ustack.routing.flow import RT_SCOPE_HOST, RT_SCOPE_LINK, RT_SCOPE_NOWHERE, RT_SCOPE_UNIVERSE, Flow
+from ustack.routing.trie import MAX_WORDS
 from ustack.routing.uapi import (
     FIB_LOOKUP_IGNORE_LINKSTATE,
     NLM_F_APPEND,
@@ -557,9 +558,24 @@ def test_a_full_table_takes_no_more_but_can_be_changed(tables: Tables) -> None:
     tables.main.fib_table_insert(config("192.0.2.0/24"))
     tables.main.count = FIB_MAX_ROUTES
     assert refusal(tables.main, config("192.0.3.0/24")) == errno.ENOBUFS
+    packed = b"".join(a(network).to_bytes(4, "big") + b"\x18" for network in ("192.0.3.0", "192.0.2.0"))
+    assert tables.main.insert_many(config("0.0.0.0/0"), packed) == {0: errno.ENOBUFS, 1: errno.EEXIST}
     tables.main.fib_table_insert(config("192.0.2.0/24", REPLACE, oif=2))
     tables.main.fib_table_delete(config("192.0.2.0/24", oif=2))
     assert tables.main.count == FIB_MAX_ROUTES - 1
+
+
+def test_so_does_a_trie_that_has_used_its_words(tables: Tables) -> None:
+    tables.main.fib_table_insert(config("192.0.2.0/24"))
+    trie = tables.main.trie
+    top, trie.top = trie.top, MAX_WORDS + 1
+    with pytest.raises(OSError) as caught:
+        tables.main.fib_table_insert(config("192.0.3.0/24", oif=2))
+    trie.top = top
+    assert caught.value.errno == errno.ENOBUFS
+    assert tables.main.count == tables.used_infos() == check_trie(trie) == 1
+    tables.main.fib_table_insert(config("192.0.3.0/24"))
+    assert check_trie(trie) == 2
 
 
 def test_many_prefixes_of_one_route_share_its_fib_info(tables: Tables) -> None:

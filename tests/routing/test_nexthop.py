@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.routing.hosts import NO_TEXT, Host
-from tests.routing.tables import Ether, a, describe, shown
+from tests.routing.links import a, shown
+from tests.routing.tables import Ether, describe
 from ustack.net import RTM_DELNEXTHOP, RTM_DELROUTE, RTM_NEWNEXTHOP, RTM_NEWROUTE, RtnlWatcher
 from ustack.routing.exceptions import FibNhException, FnheTable
 from ustack.routing.fib_types import FibResult

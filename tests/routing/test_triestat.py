@@ -6,7 +6,8 @@ import random
 
 import pytest
 
-from tests.routing.tries import Tables, a, check_trie, config, look, route
+from tests.routing.links import a
+from tests.routing.tries import Tables, check_trie, config, look, route
 from ustack.routing.triestat import TrieStat, table_title
 from ustack.routing.uapi import NLM_F_CREATE, NLM_F_EXCL
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from mypy_extensions import i64
 
-from tests.routing.links import FakeDevice
+from tests.routing.links import SEED, FakeDevice, a, shown
 from ustack.device.core import Devices
 from ustack.dst import RTN_UNICAST
 from ustack.net import Net, RtnlWatcher
@@ -17,12 +17,9 @@ from ustack.routing.fib_types import FibAlias, FibConfig, FibLookup, FibResult, 
 from ustack.routing.flow import RT_SCOPE_LINK, Flow
 from ustack.routing.key_vector import ALIAS, CHILD, EMPTY, FULL, KEYLENGTH, OFFSET, ROOT, SLEN, SLEN_SHIFT
 from ustack.routing.uapi import NLM_F_CREATE, NLM_F_EXCL
-from ustack.wire.ipv4 import addr_to_str, str_to_addr
 
 if TYPE_CHECKING:
     from ustack.routing.trie import Trie
-
-SEED = bytes(range(16))
 
 
 class NoLookup(FibLookup):
@@ -66,12 +63,8 @@ class Tables:
         return sum(fi is not None for fi in self.semantics.infos)
 
 
-def a(text: str) -> int:
-    return str_to_addr(text)
-
-
 def prefix_of(alias: FibAlias) -> str:
-    return f"{addr_to_str(alias.key)}/{alias.prefixlen}"
+    return f"{shown(alias.key)}/{alias.prefixlen}"
 
 
 def config(

@@ -7,6 +7,8 @@ import errno
 import pytest
 
 from tests.tcp.peer import SEC, Peer, close_wait, established, simultaneous, syn_recv, syn_sent, time_wait
+from ustack.ipv4.options import ip_options_get
+from ustack.routing.flow import Flow
 from ustack.tcp.options import IPPROTO_TCP, TCP_SYNCNT
 from ustack.tcp.states import State
 from ustack.wire.icmp import (
@@ -21,6 +23,7 @@ from ustack.wire.icmp import (
     ICMP_SOURCE_QUENCH,
     ICMP_TIME_EXCEEDED,
 )
+from ustack.wire.ipv4 import IPOPT_LSRR, str_to_addr
 
 #: What each error says to the user (icmp_err_convert).
 ERRORS = [
@@ -246,6 +249,19 @@ def test_with_path_mtu_discovery_off_it_is_not_believed() -> None:
         frag_needed(c, 576)
         c.silent()
         assert c.tp.mss_cache == 1460
+
+
+def test_by_a_source_route_it_is_the_way_to_its_first_hop_that_is_narrow() -> None:
+    """build_sk_flow_key: "if (inet_opt && inet_opt->opt.srr) daddr = inet_opt->opt.faddr"."""
+    with established() as c:
+        hop = str_to_addr("192.0.2.77")
+        c.tp.inet_opt = ip_options_get(bytes((IPOPT_LSRR, 7, 4)) + hop.to_bytes(4, "big"))
+        c.tp.dst_cache = None
+        c.app_send(bytes(1460))
+        frag_needed(c, 1000)
+        assert c.tp.mss_cache == 960
+        assert c.stack.routing.ip_route_output(Flow(hop)).mtu == 1000
+        assert c.stack.routing.ip_route_output(Flow(c.tp.daddr)).mtu == 1500
 
 
 def test_in_close_wait_it_works_as_well() -> None:

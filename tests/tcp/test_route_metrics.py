@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.harness import MSEC, SEC, Pair, Sniffer, code_of, readable
+from tests.harness import MSEC, SEC, Pair, Sniffer, code_of, connection
 from ustack.inet.family import SOCK_STREAM
-from ustack.inet.options import SO_REUSEADDR, SOL_SOCKET
 from ustack.inet.sockaddr import AF_INET
 from ustack.routing.fib_types import FibConfig
 from ustack.routing.uapi import (
@@ -51,19 +50,6 @@ def give(stack: Stack, peer: str, metrics: dict[int, int], cc_algo: str = "") ->
     stack.routing.fib.rtm_newroute(cfg)
 
 
-def connect(pair: Pair) -> tuple[Socket, Socket]:
-    listener = pair.b.socket(AF_INET, SOCK_STREAM)
-    listener.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
-    listener.bind(("", 80))
-    listener.listen(1)
-    client = pair.a.socket(AF_INET, SOCK_STREAM)
-    code_of(lambda: client.connect((THERE, 80)))
-    pair.run_until(lambda: readable(listener))
-    server = listener.accept()
-    listener.close()
-    return client, server
-
-
 def tp(sock: Socket) -> TcpControl:
     sk = sock.sk
     assert isinstance(sk, TcpControl)
@@ -76,7 +62,7 @@ def both(metrics: dict[int, int], cc_algo: str = "") -> tuple[Pair, TcpControl, 
     for stack, peer in ((pair.a, THERE), (pair.b, HERE)):
         stack.tcp.tables.congestion.register(other())
         give(stack, peer, metrics, cc_algo)
-    client, server = connect(pair)
+    client, server = connection(pair)
     return pair, tp(client), tp(server)
 
 
@@ -153,7 +139,7 @@ def test_hoplimit() -> None:
     sniffers = [Sniffer(pair.a), Sniffer(pair.b)]
     client = pair.a.socket(AF_INET, SOCK_STREAM)
     code_of(lambda: client.connect((THERE, 81)))
-    connect(pair)
+    connection(pair)
     pair.run(SEC)
     sent = [data for sniffer in sniffers for outgoing, data in sniffer.frames if outgoing]
     assert len(sent) >= 4 and {data[22] for data in sent} == {9}

@@ -29,6 +29,7 @@ from ustack.device.net_device import (
     NETIF_F_TSO,
     NETIF_F_TSO_ECN,
     NetDevice,
+    dev_valid_name,
 )
 from ustack.drop import Reason
 from ustack.net import RTM_DELLINK, RTM_NEWLINK
@@ -83,7 +84,6 @@ NETDEV_GOING_DOWN: Final = 9
 NETDEV_CHANGENAME: Final = 10
 NETDEV_CHANGE_TX_QUEUE_LEN: Final = 11
 
-IFNAMSIZ: Final = 16
 TX_QUEUE_LEN_MAX: Final = 0xFFFF_FFFF
 #: What dev_change_flags can turn beside IFF_UP.
 _SETTABLE_FLAGS: Final = IFF_NOARP | IFF_MULTICAST | IFF_PROMISC | IFF_ALLMULTI
@@ -529,9 +529,3 @@ class Devices:
             dev.doorbell_due = False
             dev.xmit_flush()
         self._doorbells.clear()
-
-
-def dev_valid_name(name: str) -> bool:
-    """1 to 15 bytes without a slash, a colon or white space, and not a dot or two."""
-    size = len(name.encode("utf-8", "surrogateescape"))
-    return 0 < size < IFNAMSIZ and name not in (".", "..") and not any(c in "/:" or c.isspace() for c in name)

@@ -6,7 +6,7 @@ segments it stands for. A NIC with TSO cuts it; where there is none, skb_gso_seg
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from librt.strings import BytesWriter
 from mypy_extensions import i64
@@ -17,10 +17,13 @@ from ustack.wire.ipv4 import IP_HLEN, IP_MF, IP_OFFSET, IPPROTO_TCP
 from ustack.wire.octets import put_u16, put_u32, u16, u32
 from ustack.wire.tcp import TCP_HLEN, TCPHDR_CWR, TCPHDR_FIN, TCPHDR_PSH
 
+if TYPE_CHECKING:
+    from ustack.wire.ipv4 import Ipv4Header
+
 #: Linux CSUM_MANGLED_0. RFC 768: "If the computed checksum is zero, it is transmitted as all ones". For every other
 #: protocol both zeros of ones complement mean the same.
 CSUM_MANGLED_0: Final = 0xFFFF
-_TCP_CSUM_OFFSET: Final = 16
+TCP_CSUM_OFFSET: Final[i64] = 16  #: where a TCP header has its checksum
 
 
 def partial_fits(packet: Packet) -> bool:
@@ -49,8 +52,24 @@ def completed(buf: bytes, end: i64, frags: list[Buffer] | None, csum_start: i64,
     check = csum_fold(total)
     if check == 0:
         check = CSUM_MANGLED_0
-    at = csum_start + csum_offset
+    return _with_check(buf, end, csum_start + csum_offset, check)
+
+
+def _with_check(buf: bytes, end: i64, at: i64, check: i64) -> bytes:
     return buf[:at] + bytes((check >> 8, check & 0xFF)) + buf[at + 2 : end]
+
+
+def tcp4_gro_complete(packet: Packet, iph: Ipv4Header) -> None:
+    """Make a received super-segment, whose checksums the device has verified, one to send: another device is to cut it,
+    and needs the pseudo-header's sum in the checksum's place."""
+    at = packet.transport_header
+    if packet.gso_type & SKB_GSO_TCPV4 == 0 or iph.protocol != IPPROTO_TCP or at + TCP_HLEN > packet.end:
+        return
+    check = fold(csum_tcpudp_nofold(iph.saddr, iph.daddr, iph.total_len - iph.header_len, IPPROTO_TCP))
+    packet.buf = _with_check(packet.buf, len(packet.buf), at + TCP_CSUM_OFFSET, check)
+    packet.ip_summed = CHECKSUM_PARTIAL
+    packet.csum_start = at
+    packet.csum_offset = TCP_CSUM_OFFSET
 
 
 class _Template:
@@ -175,5 +194,5 @@ def _segment_packet(whole: Packet, frame: bytes, template: _Template, hw_csum: b
     if hw_csum:
         segment.ip_summed = CHECKSUM_PARTIAL
         segment.csum_start = template.transport
-        segment.csum_offset = _TCP_CSUM_OFFSET
+        segment.csum_offset = TCP_CSUM_OFFSET
     return segment

@@ -32,6 +32,7 @@ NETIF_F_SG: Final = 0x10
 IFA_F_PERMANENT: Final = 0x80  #: include/uapi/linux/if_addr.h; the others stand in routing/uapi.py
 _RT_SCOPE_HOST: Final = 254
 
+IFNAMSIZ: Final = 16  #: bytes of a name with the zero at its end
 BROADCAST_MAC: Final[i64] = 0xFFFF_FFFF_FFFF
 ETH_HLEN: Final = 14
 ETH_DATA_LEN: Final = 1500  #: default MTU, bytes
@@ -153,3 +154,9 @@ class NetDevice:
         Fewer than ``budget`` means drained: the driver has called napi_complete and let its interrupt through again.
         """
         return 0
+
+
+def dev_valid_name(name: str) -> bool:
+    """1 to 15 bytes without a slash, a colon or white space, and not a dot or two."""
+    size = len(name.encode("utf-8", "surrogateescape"))
+    return 0 < size < IFNAMSIZ and name not in (".", "..") and not any(c in "/:" or c.isspace() for c in name)

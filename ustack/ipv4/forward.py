@@ -6,26 +6,17 @@ from typing import TYPE_CHECKING, Final
 
 from mypy_extensions import i64
 
+from ustack.device.gso import tcp4_gro_complete
 from ustack.drop import Reason
 from ustack.dst import rt_nexthop
 from ustack.ipv4.options import ip_forward_options
-from ustack.ipv4.output import reparse, skb_gso_validate_network_len
+from ustack.ipv4.output import ip_dst_mtu_maybe_forward, reparse, skb_gso_validate_network_len
 from ustack.netfilter.hooks import NF_INET_FORWARD, Hooks
-from ustack.packet import (
-    CHECKSUM_PARTIAL,
-    CHECKSUM_UNNECESSARY,
-    PACKET_HOST,
-    SKB_GSO_TCPV4,
-    Packet,
-    PacketHandler,
-)
+from ustack.packet import CHECKSUM_UNNECESSARY, PACKET_HOST, Packet, PacketHandler
 from ustack.routing.flow import rt_tos2priority
 from ustack.timer import NSEC_PER_MSEC
 from ustack.wire import ipv4
-from ustack.wire.checksum import csum_tcpudp_nofold, fold
 from ustack.wire.icmp import ICMP_REDIR_HOST, ICMP_REDIRECT
-from ustack.wire.ipv4 import IPPROTO_TCP
-from ustack.wire.tcp import TCP_HLEN
 
 if TYPE_CHECKING:
     from ustack.dst import Dst
@@ -33,7 +24,6 @@ if TYPE_CHECKING:
     from ustack.routing.route import Routing
     from ustack.wire.ipv4 import Ipv4Header
 
-_TCP_CSUM_OFFSET: Final = 16
 #: Hosts whose redirects are counted; a full table is emptied, which at worst repeats some.
 REDIRECT_PEERS: Final = 1024
 
@@ -73,8 +63,7 @@ class IpForward(PacketHandler):
             return self.net.drop(packet, Reason.IP_SR_FAILED)
         self.net.mib.ip.ForwDatagrams += 1
         packet.forwarded = True
-        # a forged ICMP error must not shrink what a router forwards, unless it is told to believe them
-        mtu = dst.mtu if self.net.sysctl.ip_forward_use_pmtu != 0 else dst.mtu_forward
+        mtu = ip_dst_mtu_maybe_forward(self.net, dst, True)
         if ip_exceeds_mtu(packet, iph, mtu):
             return self.net.drop(packet, Reason.PKT_TOO_BIG, mtu)
         self._grow_older(packet, iph)
@@ -94,7 +83,7 @@ class IpForward(PacketHandler):
         packet.replace_network_header(header, iph.header_len)
         reparse(packet)
         if packet.gso_size != 0 and packet.ip_summed == CHECKSUM_UNNECESSARY:
-            forward_gso(packet, iph)
+            tcp4_gro_complete(packet, iph)
 
     def ip_forward_finish(self, packet: Packet) -> None:
         """Options, then the route's output."""
@@ -150,17 +139,3 @@ def ip_exceeds_mtu(packet: Packet, iph: Ipv4Header, mtu: i64) -> bool:
     if iph.total_len <= mtu or not iph.dont_fragment:
         return False
     return packet.gso_size == 0 or not skb_gso_validate_network_len(packet, mtu)
-
-
-def forward_gso(packet: Packet, iph: Ipv4Header) -> None:
-    """A super-segment whose checksums the device has verified is to be cut by another one: what that needs is the
-    pseudo-header's sum in the checksum's place (tcp4_gro_complete)."""
-    at = packet.transport_header
-    if packet.gso_type & SKB_GSO_TCPV4 == 0 or iph.protocol != IPPROTO_TCP or at + TCP_HLEN > packet.end:
-        return
-    check = fold(csum_tcpudp_nofold(iph.saddr, iph.daddr, iph.total_len - iph.header_len, IPPROTO_TCP))
-    field = at + _TCP_CSUM_OFFSET
-    packet.buf = packet.buf[:field] + bytes((check >> 8, check & 0xFF)) + packet.buf[field + 2 :]
-    packet.ip_summed = CHECKSUM_PARTIAL
-    packet.csum_start = at
-    packet.csum_offset = _TCP_CSUM_OFFSET

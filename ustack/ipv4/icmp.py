@@ -12,7 +12,7 @@ from librt.strings import BytesWriter
 from mypy_extensions import i64
 
 from ustack.drop import Reason
-from ustack.dst import RTN_BROADCAST, RTN_MULTICAST, Dst
+from ustack.dst import RTN_BROADCAST, Dst, to_many
 from ustack.ipv4.icmp_ratelimit import REFUSED
 from ustack.ipv4.icmp_send import INADDR_DUMMY, IcmpErrors
 from ustack.ipv4.options import NO_PROBLEM, ip_options_echo
@@ -135,7 +135,7 @@ class Icmp(NetProtocol):
         self._count_in(icmp_type)
         # "18 is the highest 'known' ICMP type. Anything else is a mystery." RFC 1122 3.2.2: unknown types MUST be
         # silently discarded
-        if icmp_type > NR_ICMP_TYPES or (to_many(packet) and not self._welcome_by_broadcast(icmp_type)):
+        if icmp_type > NR_ICMP_TYPES or (came_to_many(packet) and not self._welcome_by_broadcast(icmp_type)):
             return self.net.drop(packet, Reason.ICMP_UNKNOWN)
         if icmp_type == ICMP_ECHO:
             self._echo(packet)
@@ -282,8 +282,8 @@ class Icmp(NetProtocol):
     def _unreach(self, packet: Packet) -> None:
         """icmp_unreach: an error about something we sent, if what it quotes can be believed."""
         header = icmp.parse(packet.buf, packet.data, packet.end)
-        quoted = None if header is None else ipv4.parse(packet.buf, header.payload, packet.end)
-        if header is None or quoted is None or quoted.start + quoted.header_len + QUOTED_MIN > packet.end:
+        quoted = None if header is None else quoted_header(packet, header)
+        if header is None or quoted is None:
             return self.net.drop(packet, Reason.ICMP_MALFORMED)
         # a quoted fragment that is not the first has no ports, only bytes that look like them
         if quoted.fragment_offset != 0 or not self._concerns_us(header, quoted):
@@ -296,8 +296,8 @@ class Icmp(NetProtocol):
         RFC 1122 3.2.2.2: "Every host SHOULD accept Redirects and update its routing information accordingly".
         """
         header = icmp.parse(packet.buf, packet.data, packet.end)
-        quoted = None if header is None else ipv4.parse(packet.buf, header.payload, packet.end)
-        if header is None or quoted is None or quoted.start + quoted.header_len + QUOTED_MIN > packet.end:
+        quoted = None if header is None else quoted_header(packet, header)
+        if header is None or quoted is None:
             return self.net.drop(packet, Reason.ICMP_MALFORMED)
         self._socket_deliver(packet, header, quoted)
 
@@ -347,10 +347,18 @@ class Icmp(NetProtocol):
         return 0 if self.net.sysctl.ip_no_pmtu_disc == _PMTU_IGNORE_MTU else header.mtu
 
 
-def to_many(packet: Packet) -> bool:
+def came_to_many(packet: Packet) -> bool:
     """Whether it came to an IP broadcast or multicast address (RTCF_BROADCAST, RTCF_MULTICAST)."""
     dst = packet.dst
-    return dst is not None and (dst.rt_type == RTN_BROADCAST or dst.rt_type == RTN_MULTICAST)
+    return dst is not None and to_many(dst)
+
+
+def quoted_header(packet: Packet, header: IcmpHeader) -> Ipv4Header | None:
+    """The header that an error quotes; None if too little is quoted to know whom it concerns."""
+    quoted = ipv4.parse(packet.buf, header.payload, packet.end)
+    if quoted is None or quoted.start + quoted.header_len + QUOTED_MIN > packet.end:
+        return None
+    return quoted
 
 
 def quoted_flow(iph: Ipv4Header) -> Flow:

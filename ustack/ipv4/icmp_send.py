@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from mypy_extensions import i64
 
-from ustack.dst import RTCF_BROADCAST, RTCF_MULTICAST, RTN_BROADCAST, RTN_MULTICAST, Dst, ip4_dst_hoplimit
+from ustack.dst import RTCF_BROADCAST, RTCF_MULTICAST, RTN_BROADCAST, RTN_MULTICAST, Dst, ip4_dst_hoplimit, to_many
 from ustack.ipv4.icmp_ratelimit import REFUSED, IcmpLimits
 from ustack.ipv4.options import NO_PROBLEM, ip_options_echo
 from ustack.net import IcmpSender, Net
@@ -107,7 +107,7 @@ class IcmpErrors(IcmpSender):
             dst = self.routing.ip_route_output(flow, packet)
         except OSError:
             return None
-        return None if dst.rt_type == RTN_BROADCAST or dst.rt_type == RTN_MULTICAST else dst
+        return None if to_many(dst) else dst
 
     def count_out(self, icmp_type: i64) -> None:
         """icmp_out_count: whoever sends the message, a raw or a ping socket too."""

@@ -14,7 +14,7 @@ from ustack.drop import Reason
 from ustack.dst import RTN_BROADCAST, RTN_LOCAL, RTN_MULTICAST, Dst
 from ustack.ipv4.options import NO_PROBLEM, ip_options_compile, ip_options_rcv_srr
 from ustack.netfilter.hooks import NF_INET_LOCAL_IN, NF_INET_PRE_ROUTING, Hooks
-from ustack.packet import PACKET_BROADCAST, PACKET_MULTICAST, PACKET_OTHERHOST, Packet, PacketHandler
+from ustack.packet import PACKET_BROADCAST, PACKET_HOST, PACKET_MULTICAST, PACKET_OTHERHOST, Packet, PacketHandler
 from ustack.wire import ipv4
 from ustack.wire.icmp import ICMP_PARAMETERPROB
 from ustack.wire.ipv4 import IP_HLEN, IP_MF, IP_OFFSET, Ipv4Header
@@ -108,7 +108,7 @@ class Ipv4Input(PacketHandler):
 
     def _early_demux(self, packet: Packet, iph: Ipv4Header) -> None:
         """A connection's packet needs no look at the tables: its socket knows where the last one went."""
-        if self.net.sysctl.ip_early_demux != 0:
+        if self.net.sysctl.ip_early_demux != 0 and packet.pkt_type == PACKET_HOST:
             ipprot = self.protocols.inet_protos[iph.protocol]
             if ipprot is not None:
                 ipprot.early_demux(packet, iph)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from librt.strings import BytesWriter
 from mypy_extensions import i64
 
-from ustack.dst import RTN_LOCAL, RTN_UNICAST
+from ustack.dst import RTN_LOCAL, RTN_UNICAST, RTN_UNSPEC
 from ustack.sock import error
 from ustack.timer import NSEC_PER_MSEC
 from ustack.wire import ipv4
@@ -321,24 +321,29 @@ def ip_options_rcv_srr(packet: Packet, iph: Ipv4Header, opt: IpOptions, routing:
         if pointer + 3 > length:
             return opt.srr + 2
         nexthop = opt.get(opt.srr + pointer - 1)
-        came_to = iph.daddr
-        iph.daddr = nexthop
-        reason = routing.ip_route_input(packet)
-        routed = packet.dst
-        if reason is not None or routed is None or (routed.rt_type != RTN_UNICAST and routed.rt_type != RTN_LOCAL):
-            iph.daddr = came_to
-            return -1
-        if routed.rt_type == RTN_UNICAST:
-            iph.daddr = came_to
+        rt_type = _route_hop(packet, iph, nexthop, routing)
+        if rt_type == RTN_UNICAST:
             opt.nexthop = nexthop
             opt.srr_is_hit = True
             return 0
+        if rt_type != RTN_LOCAL:
+            return -1
         # "Superfast 8) loopback forward": the hop is ourselves as well
+        iph.daddr = nexthop
         start = iph.start + 16
         packet.buf = b"".join((packet.buf[:start], int(nexthop).to_bytes(4, "big"), packet.buf[start + 4 :]))
         opt.is_changed = True
         pointer += 4
     return 0
+
+
+def _route_hop(packet: Packet, iph: Ipv4Header, hop: i64, routing: Routing) -> i64:
+    """Let ``packet`` go by ``hop``: RTN_*, RTN_UNSPEC where no way leads there."""
+    came_to = iph.daddr
+    iph.daddr = hop
+    reason = routing.ip_route_input(packet)
+    iph.daddr = came_to
+    return RTN_UNSPEC if reason is not None or packet.dst is None else packet.dst.rt_type
 
 
 def ip_forward_options(packet: Packet, iph: Ipv4Header, opt: IpOptions, routing: Routing, net: Net) -> None:

@@ -73,14 +73,13 @@ class Ipv4Output(PacketHandler):
             segs = (packet.end + packet.frags_len) // packet.gso_size + 1
         ident = sk.inet_id
         sk.inet_id = (ident + segs) & 0xFFFF
-        ttl = sk.uc_ttl if sk.uc_ttl > 0 else ip4_dst_hoplimit(dst, self.net.sysctl.ip_default_ttl)
         opt = sk.inet_opt
         options = b"" if opt is None else ip_options_build(opt, sk.daddr, sk.saddr, self.net.now)
-        daddr = opt.faddr if opt is not None and opt.srr else sk.daddr
         packet.sk = sk
         packet.dst = dst
         packet.mark = sk.mark
         packet.priority = sk.priority
+        ttl, daddr = ip_select_ttl(sk, dst), first_hop(opt, sk.daddr)
         push_header(packet, sk.tos, ident, frag_off, ttl, sk.protocol, sk.saddr, daddr, options)
         return self.ip_local_out(packet)
 
@@ -89,27 +88,12 @@ class Ipv4Output(PacketHandler):
 
         A strict source route needs its first hop on the link.
         """
-        opt = sk.inet_opt
-        daddr = opt.faddr if opt is not None and opt.srr else sk.daddr
-        scope: i64 = RT_SCOPE_LINK if sk.dontroute else RT_SCOPE_UNIVERSE
-        flow = Flow(
-            daddr,
-            sk.saddr,
-            sk.bound_dev_if,
-            sk.tos,
-            sk.protocol,
-            sk.num,
-            sk.dport,
-            sk.mark,
-            scope=scope,
-            anysrc=sk.transparent,
-            uid=sk.uid,
-        )
         sk.dst_cache = None
         try:
-            dst = self.routing.ip_route_output(flow)
+            dst = self.routing.ip_route_output(sk_flow(sk))
         except OSError:
             return None
+        opt = sk.inet_opt
         if opt is not None and opt.is_strictroute and dst.uses_gateway:
             return None
         sk.dst_cache = dst
@@ -165,14 +149,9 @@ class Ipv4Output(PacketHandler):
         """
         opt = sk.inet_opt
         options = b"" if opt is None else ip_options_build(opt, daddr, saddr, self.net.now)
-        length: i64 = IP_HLEN + len(options) + len(l4)
-        mtu = sk_mtu(sk.pmtudisc, dst)
-        whole = sk.pmtudisc == IP_PMTUDISC_DO or sk.pmtudisc == IP_PMTUDISC_PROBE
-        if length > IP_MAX_LEN or (whole and length > mtu):
-            raise error(errno.EMSGSIZE)
-        df = whole or (length <= dst.mtu and ip_dont_fragment(sk.pmtudisc, dst))
+        df = datagram_df(sk, dst, IP_HLEN + len(options) + len(l4))
         if ttl < 1:
-            ttl = self._default_ttl(sk, dst)
+            ttl = sk.mc_ttl if dst.rt_type == RTN_MULTICAST else ip_select_ttl(sk, dst)
         packet = Packet(l4)
         if csum_offset >= 0:
             packet.ip_summed = CHECKSUM_PARTIAL
@@ -182,14 +161,8 @@ class Ipv4Output(PacketHandler):
         packet.mark = sk.mark
         packet.priority = sk.priority
         ident = self.idents.ip_select_ident_segs(sk, df, saddr, daddr, protocol, 1)
-        first_hop = opt.faddr if opt is not None and opt.srr else daddr
-        push_header(packet, tos, ident, IP_DF if df else 0, ttl, protocol, saddr, first_hop, options)
+        push_header(packet, tos, ident, IP_DF if df else 0, ttl, protocol, saddr, first_hop(opt, daddr), options)
         return self.ip_local_out(packet)
-
-    def _default_ttl(self, sk: Sock, dst: Dst) -> i64:
-        if dst.rt_type == RTN_MULTICAST:
-            return sk.mc_ttl
-        return sk.uc_ttl if sk.uc_ttl > 0 else ip4_dst_hoplimit(dst, self.net.sysctl.ip_default_ttl)
 
     # -- on the way
 
@@ -224,10 +197,8 @@ class Ipv4Output(PacketHandler):
         sk = packet.sk
         if sk is not None:
             mtu = sk_mtu(sk.pmtudisc, dst)
-        elif packet.forwarded and self.net.sysctl.ip_forward_use_pmtu == 0:
-            mtu = dst.mtu_forward
         else:
-            mtu = dst.mtu
+            mtu = ip_dst_mtu_maybe_forward(self.net, dst, packet.forwarded)
         if packet.gso_size != 0:
             fits = skb_gso_validate_network_len(packet, mtu)
         else:
@@ -277,7 +248,7 @@ class Ipv4Output(PacketHandler):
             mib.OutBcastPkts += 1
         nexthop = dst.gateway
         if nexthop == 0:
-            nexthop = u32(packet.buf, packet.network_header + _DADDR)
+            nexthop = header_daddr(packet)
         neigh = dst.neigh
         # one without an address serves them all: its device asks nobody
         if neigh is None or neigh.dead or (neigh.addr != nexthop and neigh.addr != 0):
@@ -315,7 +286,7 @@ class McOutput(PacketHandler):
         lo = self.output.routing.inet.loopback()
         if lo is None or lo.flags & IFF_UP == 0:
             return
-        self.output.neighbours.output(u32(packet.buf, packet.network_header + _DADDR), lo, packet.clone())
+        self.output.neighbours.output(header_daddr(packet), lo, packet.clone())
 
 
 class _DstOutput(PacketHandler):
@@ -369,6 +340,46 @@ def reparse(packet: Packet) -> Ipv4Header | None:
     return packet.iph
 
 
+def header_daddr(packet: Packet) -> i64:
+    """Where the header of ``packet`` says that it goes."""
+    return u32(packet.buf, packet.network_header + _DADDR)
+
+
+def first_hop(opt: IpOptions | None, daddr: i64) -> i64:
+    """Where a packet to ``daddr`` goes first: a source route says so."""
+    return opt.faddr if opt is not None and opt.srr else daddr
+
+
+def sk_flow(sk: Sock) -> Flow:
+    """The way of a connection's packets (build_sk_flow_key)."""
+    return Flow(
+        first_hop(sk.inet_opt, sk.daddr),
+        sk.saddr,
+        sk.bound_dev_if,
+        sk.tos,
+        sk.protocol,
+        sk.num,
+        sk.dport,
+        sk.mark,
+        scope=RT_SCOPE_LINK if sk.dontroute else RT_SCOPE_UNIVERSE,
+        anysrc=sk.transparent,
+        uid=sk.uid,
+    )
+
+
+def ip_select_ttl(sk: Sock, dst: Dst) -> i64:
+    """The TTL of what a socket sends to one host: its own, else the route's or the system's."""
+    return sk.uc_ttl if sk.uc_ttl > 0 else ip4_dst_hoplimit(dst, sk.net.sysctl.ip_default_ttl)
+
+
+def datagram_df(sk: Sock, dst: Dst, length: i64) -> bool:
+    """Whether a datagram of ``length`` bytes, header and all, has DF; EMSGSIZE if it cannot be sent so."""
+    whole = sk.pmtudisc == IP_PMTUDISC_DO or sk.pmtudisc == IP_PMTUDISC_PROBE
+    if length > IP_MAX_LEN or (whole and length > sk_mtu(sk.pmtudisc, dst)):
+        raise error(errno.EMSGSIZE)
+    return whole or (length <= dst.mtu and ip_dont_fragment(sk.pmtudisc, dst))
+
+
 def ip_dont_fragment(pmtudisc: i64, dst: Dst) -> bool:
     """Whether a socket with this IP_MTU_DISCOVER sets DF towards ``dst``."""
     return pmtudisc == IP_PMTUDISC_DO or (pmtudisc == IP_PMTUDISC_WANT and not dst.mtu_locked)
@@ -377,6 +388,14 @@ def ip_dont_fragment(pmtudisc: i64, dst: Dst) -> bool:
 def sk_mtu(pmtudisc: i64, dst: Dst) -> i64:
     """The MTU a socket goes by (ip_skb_dst_mtu): who probes does not believe what paths say."""
     return min(dst.dev.mtu, IP_MAX_LEN) if pmtudisc >= IP_PMTUDISC_PROBE else dst.mtu
+
+
+def ip_dst_mtu_maybe_forward(net: Net, dst: Dst, forwarding: bool) -> i64:
+    """The MTU for what no socket sends.
+
+    A forged ICMP error must not shrink what a router forwards, unless it is told to believe them.
+    """
+    return dst.mtu_forward if forwarding and net.sysctl.ip_forward_use_pmtu == 0 else dst.mtu
 
 
 def skb_gso_validate_network_len(packet: Packet, mtu: i64) -> bool:

@@ -16,6 +16,7 @@ from ustack.sock import error
 if TYPE_CHECKING:
     from ustack.net import Net
     from ustack.packet import Packet
+    from ustack.sock import Sock
     from ustack.wire.ipv4 import Ipv4Header
 
 MAX_INET_PROTOS: Final = 256
@@ -38,8 +39,9 @@ class NetProtocol:
     def early_demux(self, packet: Packet, iph: Ipv4Header) -> None:
         """Find the connection of a packet that is not routed yet, for who has one knows the way (early_demux).
 
-        May set ``packet.sk``, and ``packet.dst`` to the route that the socket's last packet came by. The packet is no
-        fragment and its transport header at ``transport_header``; nothing of that is checked yet.
+        May set ``packet.sk``, and ``packet.dst`` to the route that the socket's last packet came by (sk_edemux). The
+        packet was sent to us alone on the link, it is no fragment and its transport header at ``transport_header``;
+        nothing of that is checked yet.
         """
 
     def err_handler(self, packet: Packet, icmp_type: i64, code: i64, info: i64) -> None:
@@ -108,3 +110,19 @@ class Protocols:
         self._depth += 1
         self.ip_protocol_deliver(packet, protocol)
         self._depth -= 1
+
+
+def sk_edemux(packet: Packet, sk: Sock, genid: i64) -> None:
+    """``packet`` is for ``sk``, and goes the way of the last one if that holds and it comes from the same device."""
+    packet.sk = sk
+    dst, dev = sk.rx_dst, packet.in_dev
+    if dst is not None and dev is not None and dst.genid == genid and sk.rx_dst_ifindex == dev.ifindex:
+        packet.dst = dst
+
+
+def inet_sk_rx_dst_set(sk: Sock, packet: Packet) -> None:
+    """Remember for sk_edemux: the next one comes the same way."""
+    dev = packet.in_dev
+    if packet.dst is not sk.rx_dst and dev is not None:
+        sk.rx_dst = packet.dst
+        sk.rx_dst_ifindex = dev.ifindex

@@ -75,7 +75,7 @@ class Announcement(Timer):
             self.arp.net.timers.mod_timer(self, self.arp.net.now + ANNOUNCE_INTERVAL)
 
 
-class Arp(PacketHandler, Solicitor):
+class Arp(PacketHandler, Solicitor, ProxyRedo):
     """ARP of one stack: the packet type's handler, and the neighbour table's voice."""
 
     def __init__(self, net: Net, devices: Devices, table: NeighbourTable) -> None:
@@ -85,7 +85,7 @@ class Arp(PacketHandler, Solicitor):
         self.table: NeighbourTable = table
         self._defended: dict[int, int] = {}  # our own addresses: when each was last defended (ns)
         table.solicitor = self
-        table.proxies.redo = _Redo(self)
+        table.proxies.redo = self
         devices.register_netdevice_notifier(ArpNetdev(self))
 
     # -- in
@@ -335,14 +335,6 @@ class Arp(PacketHandler, Solicitor):
         self.arp_send(ARPOP_REQUEST, dev, addr, addr, BROADCAST_MAC, 0)
 
 
-class _Redo(ProxyRedo):
-    def __init__(self, arp: Arp) -> None:
-        self.arp: Arp = arp
-
-    def proxy_redo(self, packet: Packet) -> None:
-        self.arp.proxy_redo(packet)
-
-
 class ArpNetdev(NetdevNotifier):
     """What devices do to neighbours (arp_netdev_event), and what is told of addresses then (inetdev_event)."""
 
@@ -390,12 +382,9 @@ def owns(dev: NetDevice, addr: i64) -> bool:
 
 def is_on_link(dev: NetDevice, addr: i64) -> bool:
     """``addr`` lies in one of the subnets of ``dev``."""
-    return any(addr & address.mask == address.network for address in dev.addresses)
+    return inet_addr_onlink(dev, addr, addr)
 
 
 def inet_addr_onlink(dev: NetDevice, a: i64, b: i64) -> bool:
     """Both lie in one of the subnets of ``dev``."""
-    for address in dev.addresses:
-        if a & address.mask == address.network and b & address.mask == address.network:
-            return True
-    return False
+    return any(address.matches(a) and address.matches(b) for address in dev.addresses)

@@ -72,15 +72,10 @@ def _create(table: NeighbourTable, cfg: NeighConfig, dev: NetDevice) -> Neighbou
     if cfg.flags & NTF_USE == 0 and cfg.state & NUD_VALID != 0 and cfg.lladdr == NO_LLADDR:
         raise OSError(errno.EINVAL, "No link layer address given")
     check_state(cfg.state)
-    addr = _key(cfg.addr, dev)
-    if cfg.state & NUD_PERMANENT != 0 or cfg.flags & NTF_EXT_LEARNED != 0:
-        neighbour = table.neigh_insert(addr, dev)
-        table.set_flags(neighbour, cfg.flags & NTF_EXT_LEARNED)
-        return neighbour
-    created = table.neigh_create(addr, dev)
-    if created is None:
-        raise error(errno.ENOBUFS)
-    return created
+    exempt = cfg.state & NUD_PERMANENT != 0 or cfg.flags & NTF_EXT_LEARNED != 0
+    neighbour = table.neigh_alloc(_key(cfg.addr, dev), dev, exempt)
+    table.set_flags(neighbour, cfg.flags & NTF_EXT_LEARNED)
+    return neighbour
 
 
 def _update(table: NeighbourTable, neighbour: Neighbour, cfg: NeighConfig, override: bool) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Final
 
-from mypy_extensions import i64, mypyc_attr
+from mypy_extensions import i64, trait
 
 from ustack.device.net_device import IFF_UP
 from ustack.drop import Reason
@@ -38,7 +38,7 @@ class PneighEntry:
         self.permanent: bool = False  #: stays when the link loses its carrier
 
 
-@mypyc_attr(allow_interpreted_subclasses=True)
+@trait
 class ProxyRedo:
     """Who looks at a question again once it has waited (neigh_table.proxy_redo)."""
 

@@ -241,8 +241,7 @@ class NeighbourTable:
         if packet is not None:
             self._enqueue(neighbour, packet)
         if was != NUD_INCOMPLETE:
-            parms = neighbour.parms()
-            neighbour.probes = parms.ucast_solicit
+            neighbour.probes = neighbour.parms().ucast_solicit
             self._probe_or_give_up(neighbour)
         return False
 
@@ -315,11 +314,15 @@ class NeighbourTable:
         check_state(state)
         neighbour = self._entries.get((dev.ifindex << 32) | addr)
         if neighbour is None:
-            permanent = state & NUD_PERMANENT != 0
-            neighbour = self.neigh_insert(addr, dev) if permanent else self.neigh_create(addr, dev)
+            neighbour = self.neigh_alloc(addr, dev, state & NUD_PERMANENT != 0)
+        self.neigh_set(neighbour, lladdr, state)
+        return neighbour
+
+    def neigh_alloc(self, addr: i64, dev: NetDevice, exempt: bool) -> Neighbour:
+        """A new entry to be set by hand; ``exempt``: one that does not count against gc_thresh*. ENOBUFS."""
+        neighbour = self.neigh_insert(addr, dev) if exempt else self.neigh_create(addr, dev)
         if neighbour is None:
             raise error(errno.ENOBUFS)
-        self.neigh_set(neighbour, lladdr, state)
         return neighbour
 
     def neigh_set(self, neighbour: Neighbour, lladdr: i64, state: i64, override: bool = True) -> None:
@@ -339,11 +342,12 @@ class NeighbourTable:
                 raise OSError(errno.EINVAL, "No link layer address given")
             lladdr = neighbour.lladdr
         moved = not valid or lladdr != neighbour.lladdr
-        if moved and not (valid and not override):
+        refused = valid and moved and not override
+        if moved and not refused:
             self._set_lladdr(neighbour, lladdr)
         if state & NUD_CONNECTED != 0:
             neighbour.confirmed = self.net.now
-        if valid and moved and not override:
+        if refused:
             return
         if state != neighbour.nud_state:
             self._set_state(neighbour, state)

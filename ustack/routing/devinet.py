@@ -19,7 +19,7 @@ from ustack.device.core import (
     NETDEV_UP,
     NetdevNotifier,
 )
-from ustack.device.net_device import IFF_LOOPBACK, Address
+from ustack.device.net_device import IFF_LOOPBACK, IFF_UP, IFNAMSIZ, Address
 from ustack.net import RTM_DELADDR, RTM_NEWADDR
 from ustack.routing.fib_types import FibResult, SourceSelector
 from ustack.routing.flow import RT_SCOPE_HOST, RT_SCOPE_LINK, RT_SCOPE_UNIVERSE, Flow
@@ -39,7 +39,6 @@ INADDR_ALLHOSTS_GROUP: Final[i64] = 0xE000_0001
 
 #: A limit where Linux has only memory: what scans a device's addresses stays cheap.
 MAX_ADDRESSES: Final = 1024
-IFNAMSIZ: Final = 16  #: with the zero at the end
 
 #: Flags that mean something for IPv6 alone (IPV6ONLY_FLAGS): NODAD, OPTIMISTIC, DADFAILED and so on.
 _IPV6ONLY_FLAGS: Final = 0x95E
@@ -65,6 +64,11 @@ def ipv4_is_zeronet(addr: i64) -> bool:
     return addr == 0
 
 
+def ip_check_mc(dev: NetDevice, group: i64) -> bool:
+    """Whether ``dev`` listens to ``group`` (ip_check_mc_rcu); RFC 1112 section 4: all hosts, while it is up."""
+    return group == INADDR_ALLHOSTS_GROUP and dev.flags & IFF_UP != 0
+
+
 @mypyc_attr(allow_interpreted_subclasses=True)
 class AddressWatcher:
     """Told of addresses that come and go (inetaddr_chain), after the routes: ARP announces, sockets lose their way."""
@@ -87,7 +91,6 @@ class InetDevices(NetdevNotifier):
         self.watchers: list[AddressWatcher] = []
         self.loopback_dev: NetDevice | None = None  #: net->loopback_dev
         self._inet_addr_lst: dict[int, list[Address]] = {}  # our addresses by their number, the newest first
-        self._flow = Flow(0)
         self._res = FibResult()
         devices.register_netdevice_notifier(self)
         devices.register_netdevice_notifier(fib.netdev_notifier)
@@ -108,7 +111,7 @@ class InetDevices(NetdevNotifier):
         if ifa.local == 0:
             return
         for other in dev.addresses:
-            if other.mask == ifa.mask and other.matches(ifa.address) and other.local == ifa.local:
+            if same_subnet(other, ifa) and other.local == ifa.local:
                 self._change(other, ifa.priority, nlflags)
                 return
         self.inet_insert_ifa(dev, ifa)
@@ -147,9 +150,9 @@ class InetDevices(NetdevNotifier):
         ifa.flags &= ~(IFA_F_SECONDARY | _IPV6ONLY_FLAGS)
         last_primary = 0
         for at, other in enumerate(dev.addresses):
-            if other.flags & IFA_F_SECONDARY == 0 and ifa.scope <= other.scope:
+            if not is_secondary(other) and ifa.scope <= other.scope:
                 last_primary = at + 1
-            if not _same_subnet(other, ifa):
+            if not same_subnet(other, ifa):
                 continue
             if other.local == ifa.local:
                 raise error(errno.EEXIST)
@@ -172,7 +175,7 @@ class InetDevices(NetdevNotifier):
         at = dev.addresses.index(ifa)
         heirs: list[Address] = []
         if not is_secondary(ifa) and not dev.in_dev.dead:
-            heirs = [other for other in dev.addresses[at + 1 :] if is_secondary(other) and _same_subnet(other, ifa)]
+            heirs = [other for other in dev.addresses[at + 1 :] if is_secondary(other) and same_subnet(other, ifa)]
             if not dev.in_dev.promote_secondaries():
                 for other in heirs:
                     self._unlink(dev, other)
@@ -350,7 +353,8 @@ def is_secondary(ifa: Address) -> bool:
     return ifa.flags & IFA_F_SECONDARY != 0
 
 
-def _same_subnet(a: Address, b: Address) -> bool:
+def same_subnet(a: Address, b: Address) -> bool:
+    """Whether theirs is one subnet, of the same length."""
     return a.mask == b.mask and a.matches(b.address)
 
 

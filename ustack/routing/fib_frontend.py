@@ -23,15 +23,14 @@ from ustack.device.core import (
 from ustack.device.net_device import IFF_LOOPBACK, IFF_UP
 from ustack.dst import RTN_BROADCAST, RTN_LOCAL, RTN_MAX, RTN_MULTICAST, RTN_UNICAST
 from ustack.net import RTM_NEWROUTE
-from ustack.routing.devinet import INADDR_BROADCAST, ipv4_is_multicast, ipv4_is_zeronet
+from ustack.routing.devinet import INADDR_BROADCAST, ipv4_is_multicast, ipv4_is_zeronet, is_secondary, same_subnet
 from ustack.routing.fib_rules import FibRules
 from ustack.routing.fib_semantics import FibSemantics
-from ustack.routing.fib_trie import FibTable
-from ustack.routing.fib_types import EAGAIN, ENETUNREACH, FibConfig, FibLookup, FibResult, Reachability, prefix_mask
+from ustack.routing.fib_trie import FibTable, check_prefix
+from ustack.routing.fib_types import EAGAIN, ENETUNREACH, FibConfig, FibLookup, FibResult, Reachability
 from ustack.routing.flow import RT_SCOPE_HOST, RT_SCOPE_LINK, Flow
 from ustack.routing.uapi import (
     IFA_F_NOPREFIXROUTE,
-    IFA_F_SECONDARY,
     NLM_F_APPEND,
     NLM_F_CREATE,
     RT_TABLE_DEFAULT,
@@ -64,8 +63,7 @@ class Fib(FibLookup):
         self.genid: i64 = 0  #: rt_genid: routes kept from before it moved are worth nothing
         self.dev_addr_genid: i64 = 0  #: moves with every address that comes or goes
         self.has_custom_local_routes: bool = False  #: somebody has added a route of type local
-        self._tables: dict[int, FibTable] = {}
-        self._hash: dict[int, list[FibTable]] = {}  # by the last eight bits of the id, the newest first
+        self._tables: dict[int, FibTable] = {}  # the newest last
         self._main: FibTable | None = None  # fib_main and fib_default: what is asked without rules
         self._default: FibTable | None = None
         self._flow = Flow(0)  # questions of our own: lookups do not keep them
@@ -163,7 +161,6 @@ class Fib(FibLookup):
         elif tb_id == RT_TABLE_DEFAULT:
             self._default = table
         self._tables[tb_id] = table
-        self._hash.setdefault(tb_id & (FIB_TABLE_HASHSZ - 1), []).insert(0, table)
         return table
 
     def fib_empty_table(self) -> FibTable:
@@ -175,7 +172,10 @@ class Fib(FibLookup):
 
     def tables_in_order(self) -> list[FibTable]:
         """Every table as a dump goes through them: by the last eight bits of the id, among those the newest first."""
-        return [table for bucket in sorted(self._hash) for table in self._hash[bucket]]
+        tables = list(self._tables.values())
+        tables.reverse()
+        tables.sort(key=_bucket)
+        return tables
 
     def fib_unmerge(self) -> None:
         """Give local a trie of its own, for good: a rule may come between it and main."""
@@ -185,8 +185,6 @@ class Fib(FibLookup):
         new = old.fib_trie_unmerge()
         if new is not old:
             self._tables[RT_TABLE_LOCAL] = new
-            bucket = self._hash[RT_TABLE_LOCAL]
-            bucket[bucket.index(old)] = new
 
     def fib_flush(self) -> None:
         """Take out of every table what is dead."""
@@ -242,10 +240,7 @@ class Fib(FibLookup):
             raise OSError(errno.EINVAL, "Invalid dsfield (tos): ECN bits must be 0")
         if cfg.rt_type > RTN_MAX:
             raise OSError(errno.EINVAL, "Invalid route type")
-        if not 0 <= cfg.dst_len <= 32:
-            raise OSError(errno.EINVAL, "Invalid prefix length")
-        if cfg.dst & ~prefix_mask(cfg.dst_len) != 0:
-            raise OSError(errno.EINVAL, "Invalid prefix for given prefix length")
+        check_prefix(cfg.dst, cfg.dst_len)
         if cfg.nh_id != 0 and (cfg.oif != 0 or cfg.gateway != 0 or cfg.multipath is not None):
             raise OSError(errno.EINVAL, "Nexthop specification and nexthop id are mutually exclusive")
         if cfg.table == RT_TABLE_UNSPEC:
@@ -285,7 +280,7 @@ class Fib(FibLookup):
         dev = ifa.dev
         if dev is None:
             return
-        secondary = ifa.flags & IFA_F_SECONDARY != 0
+        secondary = is_secondary(ifa)
         prim = inet_ifa_byprefix(dev, ifa.network, ifa.mask) if secondary else ifa
         if prim is None:
             return
@@ -306,7 +301,7 @@ class Fib(FibLookup):
         dev = ifa.dev
         if dev is None or dev.flags & IFF_UP == 0 or not _has_subnet(ifa):
             return
-        if ifa.flags & (IFA_F_SECONDARY | IFA_F_NOPREFIXROUTE) != 0:
+        if is_secondary(ifa) or ifa.flags & IFA_F_NOPREFIXROUTE != 0:
             return
         self._fib_magic(True, _subnet_type(dev), ifa.network, ifa.prefixlen, ifa, new_metric)
         self._fib_magic(False, _subnet_type(dev), ifa.network, ifa.prefixlen, ifa, ifa.priority)
@@ -321,7 +316,7 @@ class Fib(FibLookup):
             return
         prim = ifa
         subnet = False
-        if ifa.flags & IFA_F_SECONDARY != 0:
+        if is_secondary(ifa):
             found = inet_ifa_byprefix(dev, ifa.network, ifa.mask)
             if found is None or (iprim is not None and iprim is not found):
                 return
@@ -422,7 +417,7 @@ class _Kept:
     def __init__(self, ifa: Address, prim: Address) -> None:
         self.ifa: Address = ifa
         self.prim: Address = prim
-        self.brd: i64 = ifa.network | (~ifa.mask & 0xFFFF_FFFF)
+        self.brd: i64 = ifa.subnet_broadcast()
         self.local_ok: bool = False
         self.brd_ok: bool = False  #: the broadcast address that was given
         self.brd1_ok: bool = False  #: the subnet's, all ones
@@ -436,7 +431,7 @@ class _Kept:
         for other in dev.addresses:
             if other is self.ifa:
                 self.gone = False  # promotion: the address stays, its routes change their source
-            elif iprim is not None and other.mask == iprim.mask and iprim.matches(other.address):
+            elif iprim is not None and same_subnet(iprim, other):
                 continue
             elif self._same_source(dev, other):
                 self._note(other)
@@ -444,20 +439,20 @@ class _Kept:
     def _same_source(self, dev: NetDevice, other: Address) -> bool:
         """Whether the routes of ``other`` name the same source address, and so may be the same routes."""
         prim = self.prim
-        if other.flags & IFA_F_SECONDARY == 0:
+        if not is_secondary(other):
             if prim.local != other.local:
                 return False
             self._prim1 = other
             if prim is not other:
                 self._same_prefsrc = True
             return True
-        if other.mask == prim.mask and prim.matches(other.address):
+        if same_subnet(prim, other):
             self._prim1 = prim
             return True
         if not self._same_prefsrc:
             return False  # primaries come first: there is none to share
         prim1 = self._prim1
-        if prim1 is None or other.mask != prim1.mask or not prim1.matches(other.address):
+        if prim1 is None or not same_subnet(prim1, other):
             prim1 = self._prim1 = inet_ifa_byprefix(dev, other.address, other.mask)
         return prim1 is not None and prim1.local == prim.local
 
@@ -474,6 +469,11 @@ class _Kept:
         self.brd_ok = self.brd_ok or self.ifa.broadcast == addr
         self.brd1_ok = self.brd1_ok or self.brd == addr
         self.brd0_ok = self.brd0_ok or self.ifa.network == addr
+
+
+def _bucket(table: FibTable) -> i64:
+    """fib_table_hash."""
+    return table.tb_id & (FIB_TABLE_HASHSZ - 1)
 
 
 def inet_ifa_byprefix(dev: NetDevice, prefix: i64, mask: i64) -> Address | None:

@@ -14,6 +14,7 @@ from mypy_extensions import i64
 from ustack.device.core import NETDEV_CHANGENAME, NETDEV_REGISTER, NETDEV_UNREGISTER, NetdevNotifier
 from ustack.net import RTM_DELRULE, RTM_NEWRULE
 from ustack.routing.fib_types import EAGAIN, ENETUNREACH, prefix_mask
+from ustack.routing.flow import INET_DSCP_LEGACY_TOS_MASK, INET_DSCP_MASK
 from ustack.routing.uapi import (
     FIB_RULE_IIF_DETACHED,
     FIB_RULE_INVERT,
@@ -48,10 +49,7 @@ FIB_MAX_RULES: Final = 1 << 16
 _DETACHED: Final = -1  #: a rule's device by a name that no device has
 _MARK_ALL: Final[i64] = 0xFFFF_FFFF
 _UID_INVALID: Final[i64] = 0xFFFF_FFFF
-#: What the old TOS selector can see of the field: IPTOS_TOS_MASK without the bits that became ECN's.
-_TOS_MASK: Final[i64] = 0x1C
 _IPTOS_TOS_MASK: Final[i64] = 0x1E
-_INET_DSCP_MASK: Final[i64] = 0xFC
 
 
 class FibRuleConfig:
@@ -158,9 +156,9 @@ class FibRule:
         if (flow.saddr ^ self.src) & self.srcmask != 0 or (flow.daddr ^ self.dst) & self.dstmask != 0:
             return False
         if self.dscp_full:
-            if self.dscp != flow.tos & _INET_DSCP_MASK:
+            if self.dscp != flow.tos & INET_DSCP_MASK:
                 return False
-        elif self.dscp != 0 and self.dscp != flow.tos & _TOS_MASK:
+        elif self.dscp != 0 and self.dscp != flow.tos & INET_DSCP_LEGACY_TOS_MASK:
             return False
         if self.ip_proto != 0 and self.ip_proto != flow.proto:
             return False
@@ -465,7 +463,7 @@ def _port_range_valid(ports: tuple[int, int]) -> bool:
 
 def _fib4_rule_configure(rule: FibRule, cfg: FibRuleConfig) -> None:
     """What only IPv4 has: addresses and TOS or DSCP."""
-    if cfg.tos & ~_INET_DSCP_MASK != 0:
+    if cfg.tos & ~INET_DSCP_MASK != 0:
         raise OSError(errno.EINVAL, "Invalid dsfield (tos): ECN bits must be 0")
     if cfg.tos & ~_IPTOS_TOS_MASK != 0:
         raise OSError(errno.EINVAL, "Invalid tos")

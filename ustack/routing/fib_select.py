@@ -6,13 +6,13 @@ bound, as many as its weight is of all. RFC 2992: what hashes the same goes the 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from mypy_extensions import i64
 
 from ustack.dst import RTN_UNICAST
 from ustack.routing.fib_types import SourceSelector
-from ustack.routing.flow import RT_SCOPE_LINK
+from ustack.routing.flow import INET_DSCP_LEGACY_TOS_MASK, RT_SCOPE_LINK
 from ustack.routing.uapi import (
     NUD_INCOMPLETE,
     NUD_NONE,
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
     from ustack.routing.fib_types import FibAlias, FibInfo, FibNh, FibResult, Reachability
     from ustack.routing.flow import Flow
     from ustack.routing.nexthop import Nexthop
-
-#: What of the TOS byte chooses a route (INET_DSCP_LEGACY_TOS_MASK).
-LEGACY_TOS_MASK: Final[i64] = 0x1C
 
 
 def upper_bound(weights: i64, total: i64) -> i64:
@@ -174,7 +171,7 @@ class FibSelect:
         last_tos: i64 = 0
         for alias in aliases:
             fi = alias.fi
-            if alias.tb_id != table.tb_id or (alias.tos != 0 and alias.tos != flow.tos & LEGACY_TOS_MASK):
+            if alias.tb_id != table.tb_id or (alias.tos != 0 and alias.tos != flow.tos & INET_DSCP_LEGACY_TOS_MASK):
                 continue
             if fi.priority > last_prio and alias.tos == last_tos:
                 if last_tos != 0:

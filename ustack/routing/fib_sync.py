@@ -13,7 +13,7 @@ part.
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from mypy_extensions import i64
 
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 #: Next hops of all FibInfos together, where Linux has only its memory as a limit (ENOBUFS). A full Internet feed shares
 #: a few hundred.
 FIB_MAX_NHS: Final = 1 << 18
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 class FibSync(FibSelect):
@@ -75,14 +78,14 @@ class FibSync(FibSelect):
             self.infos.append(fi)
         self._hash[info_key(fi)] = fi
         if fi.prefsrc != 0:
-            _put(self._laddrhash, fi.prefsrc, fi)
+            put(self._laddrhash, int(fi.prefsrc), fi.index, fi)
         nexthop = fi.nexthop
         if nexthop is not None:
             nexthop.fi_list[fi.index] = fi
-            self._nh_hash.setdefault(nh_key(fi), {})[fi.index] = fi
+            put(self._nh_hash, nh_key(fi), fi.index, fi)
         for nh in fi.nh:
             if nh.dev is not None:
-                _put(self._devhash, nh.dev.ifindex, fi)
+                put(self._devhash, int(nh.dev.ifindex), fi.index, fi)
 
     def unlink(self, fi: FibInfo) -> None:
         """Its place is free again; it is dead for whoever still has it."""
@@ -94,19 +97,14 @@ class FibSync(FibSelect):
         if self._hash.get(key) is fi:
             del self._hash[key]
         if fi.prefsrc != 0:
-            _take(self._laddrhash, fi.prefsrc, fi)
+            take(self._laddrhash, int(fi.prefsrc), fi.index)
         nexthop = fi.nexthop
         if nexthop is not None:
             nexthop.fi_list.pop(int(fi.index), None)
-            self._unlink_nh(nh_key(fi), fi)
+            take(self._nh_hash, nh_key(fi), fi.index)
         for nh in fi.nh:
             if nh.dev is not None:
-                _take(self._devhash, nh.dev.ifindex, fi)
-
-    def _unlink_nh(self, key: tuple[int, ...], fi: FibInfo) -> None:
-        same = self._nh_hash.get(key)
-        if same is not None and same.pop(int(fi.index), None) is not None and not same:
-            del self._nh_hash[key]
+                take(self._devhash, int(nh.dev.ifindex), fi.index)
 
     def infos_of(self, dev: NetDevice) -> list[FibInfo]:
         """Those with a hop of their own through ``dev``."""
@@ -228,12 +226,13 @@ def _common(fi: FibInfo) -> list[int]:
     return [nexthop, fi.protocol, fi.scope, fi.prefsrc, fi.priority, fi.tb_id, fi.rt_type, flags]
 
 
-def _put(index: dict[int, dict[int, FibInfo]], key: i64, fi: FibInfo) -> None:
-    index.setdefault(int(key), {})[fi.index] = fi
+def put(index: dict[K, dict[int, V]], key: K, number: i64, user: V) -> None:
+    """Note ``user``, which has that number, as the newest under ``key``."""
+    index.setdefault(key, {})[int(number)] = user
 
 
-def _take(index: dict[int, dict[int, FibInfo]], key: i64, fi: FibInfo) -> None:
-    """Does nothing the second time, for a route with two hops through one device."""
-    users = index.get(int(key))
-    if users is not None and users.pop(int(fi.index), None) is not None and not users:
-        del index[int(key)]
+def take(index: dict[K, dict[int, V]], key: K, number: i64) -> None:
+    """Forget it again. Does nothing the second time, for a route with two hops through one device."""
+    users = index.get(key)
+    if users is not None and users.pop(int(number), None) is not None and not users:
+        del index[key]

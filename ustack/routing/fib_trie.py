@@ -15,8 +15,8 @@ from mypy_extensions import i64, u8
 
 from ustack.dst import RTN_BLACKHOLE
 from ustack.net import RTM_DELROUTE, RTM_NEWROUTE
-from ustack.routing.fib_types import EAGAIN, FibAlias, FibResult, fib_error
-from ustack.routing.flow import RT_SCOPE_NOWHERE, Flow
+from ustack.routing.fib_types import EAGAIN, FibAlias, FibResult, fib_error, prefix_mask
+from ustack.routing.flow import INET_DSCP_LEGACY_TOS_MASK, RT_SCOPE_NOWHERE, Flow
 from ustack.routing.key_vector import ALIAS, ATTRS, FI, KEYLENGTH, ROOT
 from ustack.routing.trie import MAX_WORDS, Trie, attrs_of
 from ustack.routing.uapi import (
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 
 #: Twice the Internet's table of 2026: a route bomb through the control interface stops here (ENOBUFS).
 FIB_MAX_ROUTES: Final = 1 << 21
-#: INET_DSCP_LEGACY_TOS_MASK: routes are matched by the lower three bits of the DSCP only.
-TOS_MASK: Final = 0x1C
 #: Bytes of a prefix in insert_many: the address in network order, the length.
 PREFIX_BYTES: Final = 5
 #: A piece of a dump looks at so many keys at most for each route it may have: they may all be the other table's.
@@ -143,7 +141,7 @@ class FibTable:
     def _alias_lookup(self, attrs: i64, prefix: i64, fi: FibInfo, flow: Flow, res: FibResult, fib_flags: i64) -> i64:
         """0, an errno, _MISS or _MISS_LEAF."""
         tos = attrs >> 8 & 0xFF
-        if (tos != 0 and tos != flow.tos & TOS_MASK) or fi.dead or fi.scope < flow.scope:
+        if (tos != 0 and tos != flow.tos & INET_DSCP_LEGACY_TOS_MASK) or fi.dead or fi.scope < flow.scope:
             return _MISS
         if attrs >> 16 & 0xFF >= RTN_BLACKHOLE:
             err = fib_error(attrs >> 16 & 0xFF)
@@ -532,7 +530,7 @@ def check_prefix(key: i64, prefixlen: i64) -> None:
     """fib_valid_key_len. Raises EINVAL, in the kernel's words."""
     if prefixlen < 0 or prefixlen > KEYLENGTH:
         raise OSError(errno.EINVAL, "Invalid prefix length")
-    if key & ((i64(1) << (KEYLENGTH - prefixlen)) - 1) != 0:
+    if key & ~prefix_mask(prefixlen) != 0:
         raise OSError(errno.EINVAL, "Invalid prefix for given prefix length")
 
 

@@ -20,7 +20,7 @@ from ustack.dst import (
     RTN_XRESOLVE,
 )
 from ustack.routing.flow import RT_SCOPE_NOWHERE, RT_SCOPE_UNIVERSE
-from ustack.routing.uapi import RTPROT_UNSPEC
+from ustack.routing.uapi import RTAX_LOCK, RTPROT_UNSPEC
 
 if TYPE_CHECKING:
     from ustack.device.net_device import NetDevice
@@ -139,7 +139,7 @@ class FibInfo:
 
     def metric_locked(self, which: i64) -> bool:
         """dst_metric_locked: ``lock`` was said, so what the path reports does not change it."""
-        return self.metric(1) >> which & 1 != 0
+        return self.metric(RTAX_LOCK) >> which & 1 != 0
 
 
 class FibAlias:

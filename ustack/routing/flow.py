@@ -13,6 +13,10 @@ RT_SCOPE_LINK: Final = 253
 RT_SCOPE_HOST: Final = 254
 RT_SCOPE_NOWHERE: Final = 255
 
+# what of the TOS byte chooses a route (include/net/inet_dscp.h)
+INET_DSCP_MASK: Final[i64] = 0xFC  #: all but the bits that became ECN's
+INET_DSCP_LEGACY_TOS_MASK: Final[i64] = 0x1C  #: of them those that were TOS: routes, and rules by TOS, see only these
+
 #: The queue that each TOS value, its precedence bits taken off, belongs in (ip_tos2prio).
 _TOS2PRIO: Final = (0, 0, 0, 0, 2, 2, 2, 2, 6, 6, 6, 6, 4, 4, 4, 4)
 

@@ -11,7 +11,7 @@ from mypy_extensions import i64
 from ustack.dst import RTCF_DOREDIRECT
 from ustack.packet import Packet
 from ustack.routing.fib_types import FibAlias, FibResult
-from ustack.routing.flow import Flow
+from ustack.routing.flow import INET_DSCP_MASK, Flow
 from ustack.routing.uapi import RT_TABLE_MAIN, RTAX_LOCK, RTAX_MTU, RTM_F_CLONED
 from ustack.sock import error
 from ustack.timer import NSEC_PER_SEC
@@ -101,7 +101,7 @@ def _input(routing: Routing, ask: RouteQuestion, packet: Packet, res: FibResult)
     packet.dev = packet.in_dev = dev
     packet.mark = ask.mark
     route_input = routing.input_route
-    reason = route_input.ip_route_input_rcu(packet, ask.dst, ask.src, ask.tos & 0xFC, dev, res)
+    reason = route_input.ip_route_input_rcu(packet, ask.dst, ask.src, ask.tos & INET_DSCP_MASK, dev, res)
     dst = packet.dst
     if reason is None and dst is not None:
         return dst

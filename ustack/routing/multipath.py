@@ -14,7 +14,7 @@ from mypy_extensions import i64
 from ustack.routing.siphash import flow_hash_from_keys_seed
 from ustack.wire import ipv4
 from ustack.wire.icmp import ICMP_HLEN, is_error
-from ustack.wire.ipv4 import IP_MF, IP_OFFSET, IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP
+from ustack.wire.ipv4 import IP_MF, IP_OFFSET, IPPROTO_ICMP, IPPROTO_IPIP, IPPROTO_TCP, IPPROTO_UDP
 from ustack.wire.octets import u16
 
 if TYPE_CHECKING:
@@ -38,7 +38,6 @@ _OUTER: Final[i64] = 0x3F
 _INNER: Final[i64] = 0xFC0
 _INNER_SHIFT: Final = 6
 
-_IPPROTO_IPIP: Final = 4
 _M1: Final[i64] = 0x7FEB_352D
 _M2: Final[i64] = 0x68E3_1DA5
 _U32: Final[i64] = 0xFFFF_FFFF
@@ -195,7 +194,7 @@ def ip_multipath_l3_keys(packet: Packet, iph: Ipv4Header) -> Ipv4Header:
 def innermost(packet: Packet, iph: Ipv4Header) -> Ipv4Header:
     """The header of the packet that a tunnel's carries, as far as IPv4 goes in IPv4; else ``iph``."""
     inner: Ipv4Header | None = iph
-    while inner is not None and inner.protocol == _IPPROTO_IPIP and inner.frag_off & IP_OFFSET == 0:
+    while inner is not None and inner.protocol == IPPROTO_IPIP and inner.frag_off & IP_OFFSET == 0:
         iph = inner
         inner = ipv4.parse(packet.buf, iph.start + iph.header_len, packet.end)
     return iph if inner is None else inner

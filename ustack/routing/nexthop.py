@@ -16,7 +16,7 @@ from ustack.device.core import NETDEV_CHANGE, NETDEV_DOWN, NETDEV_UNREGISTER, Ne
 from ustack.device.net_device import IFF_LOOPBACK, IFF_UP
 from ustack.net import RTM_DELNEXTHOP, RTM_NEWNEXTHOP
 from ustack.routing.fib_select import upper_bound
-from ustack.routing.fib_sync import fib_nhc_update_mtu
+from ustack.routing.fib_sync import fib_nhc_update_mtu, put, take
 from ustack.routing.fib_types import FibNh
 from ustack.routing.flow import RT_SCOPE_HOST, RT_SCOPE_LINK
 from ustack.routing.uapi import NLM_F_CREATE, NLM_F_REPLACE, RT_TABLE_MAIN, RTNH_F_DEAD, RTNH_F_ONLINK
@@ -379,13 +379,11 @@ class NexthopTable(NetdevNotifier):
 
     def _devhash_add(self, nexthop: Nexthop) -> None:
         if nexthop.nh is not None:
-            self._devhash.setdefault(int(nexthop.nh.oif), {})[int(nexthop.id)] = nexthop
+            put(self._devhash, int(nexthop.nh.oif), nexthop.id, nexthop)
 
     def _devhash_del(self, nexthop: Nexthop) -> None:
         if nexthop.nh is not None:
-            users = self._devhash.get(int(nexthop.nh.oif))
-            if users is not None and users.pop(int(nexthop.id), None) is not None and not users:
-                del self._devhash[int(nexthop.nh.oif)]
+            take(self._devhash, int(nexthop.nh.oif), nexthop.id)
 
 
 def _newest_first(nexthops: dict[int, Nexthop]) -> list[Nexthop]:

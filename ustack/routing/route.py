@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from mypy_extensions import i64
 
-from ustack.dst import RTN_BROADCAST, RTN_MULTICAST, RTN_UNICAST, Dst, rt_nexthop
+from ustack.dst import RTN_UNICAST, Dst, rt_nexthop, to_many
+from ustack.in_device import RouteCache
 from ustack.routing.devinet import InetDevices
 from ustack.routing.fib_frontend import Fib
 from ustack.routing.fib_types import FibConfig, FibResult, Reachability, fib_error
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from ustack.packet import Packet
 
 
-class Routing:
+class Routing(RouteCache):
     """The routing room of one stack."""
 
     def __init__(self, net: Net, devices: Devices, reachability: Reachability | None = None) -> None:
@@ -122,10 +123,6 @@ class Routing:
     def inet_select_addr(self, dev: NetDevice, dst: i64 = 0, scope: i64 = RT_SCOPE_UNIVERSE) -> i64:
         """A source address for ``dst`` out of ``dev``, 0 if there is none."""
         return self.inet.inet_select_addr(dev, dst, scope)
-
-    def ip_check_mc(self, dev: NetDevice, group: i64) -> bool:
-        """Whether ``dev`` listens to ``group``."""
-        return self.input_route.ip_check_mc(dev, group)
 
     def fib_compute_spec_dst(self, packet: Packet) -> i64:
         """RFC 1122 3.2.1.3's specific-destination address: the one of ours that ``packet`` was sent to, or means."""
@@ -218,8 +215,3 @@ class Routing:
     def ip_do_redirect(self, dst: Dst, flow: Flow, packet: Packet, code: i64, gateway: i64) -> None:
         """The same about a connection whose way is ``dst``, which is to look again."""
         self.redirects.ip_do_redirect(dst, flow, packet, code, packet.icmp_saddr, gateway, True)
-
-
-def to_many(dst: Dst) -> bool:
-    """RTCF_BROADCAST or RTCF_MULTICAST."""
-    return dst.rt_type == RTN_BROADCAST or dst.rt_type == RTN_MULTICAST

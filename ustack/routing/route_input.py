@@ -12,19 +12,18 @@ from typing import TYPE_CHECKING, Final
 
 from mypy_extensions import i64, mypyc_attr
 
-from ustack.device.net_device import IFF_UP
 from ustack.drop import Reason
 from ustack.dst import RTN_BROADCAST, RTN_LOCAL, RTN_MULTICAST, RTN_UNICAST, Dst
 from ustack.routing.devinet import (
-    INADDR_ALLHOSTS_GROUP,
     INADDR_BROADCAST,
+    ip_check_mc,
     ipv4_is_loopback,
     ipv4_is_multicast,
 )
 from ustack.routing.fib_types import FibResult
-from ustack.routing.flow import Flow
+from ustack.routing.flow import INET_DSCP_MASK, Flow
 from ustack.routing.multipath import FlowKeys, MultipathHash, fib4_rules_early_flow_dissect
-from ustack.routing.validate import SourceValidation
+from ustack.routing.validate import REASONS, SourceValidation
 from ustack.timer import NSEC_PER_SEC
 from ustack.wire.ethernet import ETH_P_IP
 
@@ -47,8 +46,6 @@ _ERROR_REASONS: Final[dict[int, Reason]] = {
 #: A stack tells of no more martians than this (net_ratelimit: ten in five seconds).
 MARTIAN_BURST: Final[i64] = 10
 MARTIAN_INTERVAL: Final[i64] = 5 * NSEC_PER_SEC
-
-_ANY_DSCP: Final[i64] = 0xFC
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -91,7 +88,7 @@ class RouteInput:
         dev = packet.dev
         if iph is None or dev is None:
             return Reason.NOT_SPECIFIED
-        return self.ip_route_input_rcu(packet, iph.daddr, iph.saddr, iph.tos & _ANY_DSCP, dev, self._res)
+        return self.ip_route_input_rcu(packet, iph.daddr, iph.saddr, iph.tos & INET_DSCP_MASK, dev, self._res)
 
     def ip_route_input_noref(self, packet: Packet, daddr: i64, saddr: i64, tos: i64, dev: NetDevice) -> Reason | None:
         """The same for addresses that are in no header: ARP asks so, with ``packet.protocol`` ETH_P_ARP."""
@@ -109,13 +106,9 @@ class RouteInput:
 
     # -- to a group
 
-    def ip_check_mc(self, dev: NetDevice, group: i64) -> bool:
-        """Whether ``dev`` listens to ``group`` (ip_check_mc_rcu); RFC 1112 section 4: all hosts, while it is up."""
-        return group == INADDR_ALLHOSTS_GROUP and dev.flags & IFF_UP != 0
-
     def _ip_route_input_mc(self, packet: Packet, daddr: i64, saddr: i64, tos: i64, dev: NetDevice) -> Reason | None:
         """ip_route_input_mc: only groups that ``dev`` listens to."""
-        if not self.ip_check_mc(dev, daddr):
+        if not ip_check_mc(dev, daddr):
             return Reason.IP_INVALID_DEST
         iph = packet.iph
         protocol: i64 = 0 if iph is None else iph.protocol
@@ -180,7 +173,7 @@ class RouteInput:
         if rt_type == RTN_LOCAL:
             verdict = self.validation.fib_validate_source(packet, saddr, daddr, tos, 0, dev)
             if verdict < 0:
-                return self._martian_source(packet, daddr, saddr, dev, Reason(-verdict))
+                return self._martian_source(packet, daddr, saddr, dev, REASONS[-verdict])
             self._local_input(packet, dev, res, True)
             return None
         if rt_type == RTN_BROADCAST:
@@ -201,7 +194,7 @@ class RouteInput:
         if saddr != 0:
             verdict = self.validation.fib_validate_source(packet, saddr, 0, tos, 0, dev)
             if verdict < 0:
-                return self._martian_source(packet, daddr, saddr, dev, Reason(-verdict))
+                return self._martian_source(packet, daddr, saddr, dev, REASONS[-verdict])
         res.rt_type = RTN_BROADCAST
         self.net.mib.rt_cache.in_brd += 1
         self._local_input(packet, dev, res, do_cache)
@@ -235,7 +228,7 @@ class RouteInput:
         out = nhc.dev
         verdict = self.validation.fib_validate_source(packet, saddr, daddr, tos, out.ifindex, dev)
         if verdict < 0:
-            return self._martian_source(packet, daddr, saddr, dev, Reason(-verdict))
+            return self._martian_source(packet, daddr, saddr, dev, REASONS[-verdict])
         if out is dev:
             if packet.protocol != ETH_P_IP:
                 # "Do not create route, if it is invalid for proxy arp", but for private VLANs

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from mypy_extensions import i64
 
 from ustack.device.net_device import IFF_LOOPBACK, IFF_UP
-from ustack.dst import RTN_BROADCAST, RTN_LOCAL, RTN_MULTICAST, RTN_UNICAST, Dst
+from ustack.dst import RTN_BROADCAST, RTN_LOCAL, RTN_MULTICAST, RTN_UNICAST, Dst, to_many
 from ustack.routing.devinet import (
-    INADDR_ALLHOSTS_GROUP,
     INADDR_BROADCAST,
     INADDR_LOOPBACK,
+    ip_check_mc,
     ipv4_is_local_multicast,
     ipv4_is_loopback,
     ipv4_is_multicast,
@@ -184,7 +184,7 @@ class RouteOutput:
         local = on_loopback or rt_type == RTN_BROADCAST
         do_cache = True
         if rt_type == RTN_MULTICAST:
-            local = daddr == INADDR_ALLHOSTS_GROUP and dev.flags & IFF_UP != 0  # ip_check_mc_rcu
+            local = ip_check_mc(dev, daddr)
             do_cache = not local
             if fi is not None and res.prefixlen < 4:
                 fi = None  # "If multicast route do not exist use default one, but do not gateway in this case."
@@ -225,7 +225,7 @@ class RouteOutput:
         mib = self.net.mib.rt_cache
         mib.out_slow_tot += 1
         dst = self.rtable.rt_dst_alloc(rt_type, dev, local)
-        if local and (rt_type == RTN_BROADCAST or rt_type == RTN_MULTICAST) and dev.flags & IFF_LOOPBACK == 0:
+        if local and to_many(dst) and dev.flags & IFF_LOOPBACK == 0:
             dst.output = self.rtable.mc_output
             mib.out_slow_mc += 1
         return dst

@@ -6,6 +6,8 @@ from typing import Final
 
 from mypy_extensions import i64
 
+from ustack.routing.uapi import RT_TABLE_LOCAL, RT_TABLE_MAIN
+
 #: Larger nodes are not told apart.
 MAX_STAT_DEPTH: Final = 32
 
@@ -77,4 +79,4 @@ class TrieStat:
 
 def table_title(tb_id: i64) -> str:
     """fib_table_print."""
-    return {255: "Local:\n", 254: "Main:\n"}.get(int(tb_id), f"Id {tb_id}:\n")
+    return {RT_TABLE_LOCAL: "Local:\n", RT_TABLE_MAIN: "Main:\n"}.get(int(tb_id), f"Id {tb_id}:\n")

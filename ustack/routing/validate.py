@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from mypy_extensions import i64
 
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from ustack.routing.devinet import InetDevices
     from ustack.routing.fib_frontend import Fib
     from ustack.routing.fib_types import FibInfo
+
+#: By number, for verdicts: to make a member of an enum from its value costs more than a lookup.
+REASONS: Final = tuple(Reason)
 
 
 class SourceValidation:
@@ -117,7 +120,7 @@ class SourceValidation:
                 return Reason.IP_INVALID_SOURCE
             return None
         verdict = self.fib_validate_source(packet, saddr, 0, tos, 0, dev)
-        return Reason(-verdict) if verdict < 0 else None
+        return REASONS[-verdict] if verdict < 0 else None
 
 
 def fib_info_nh_uses_dev(fi: FibInfo | None, dev: NetDevice) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from mypy_extensions import i64
 
-from ustack.dst import RTN_BROADCAST, RTN_MULTICAST
+from ustack.dst import to_many
 from ustack.routing.flow import Flow
 from ustack.sock import TCP_CLOSE, error
 from ustack.tcp.control import (
@@ -37,7 +37,7 @@ def tcp_v4_connect(tp: TcpControl, addr: i64, port: i64) -> None:
     tables = tp.tables
     flow = Flow(addr, tp.saddr, tp.bound_dev_if, tp.tos, IPPROTO_TCP, tp.num, port, tp.mark, uid=tp.uid)
     dst = tables.routing.ip_route_output(flow)
-    if dst.rt_type == RTN_BROADCAST or dst.rt_type == RTN_MULTICAST:
+    if to_many(dst):
         raise error(errno.ENETUNREACH)
     tp.dst_cache = dst
     tp.daddr = flow.daddr

@@ -354,7 +354,7 @@ class TcpControl(Sock):
     def route_metric(self, which: i64) -> i64:
         """RTAX_``which`` of the way to the peer, 0 if it has none (dst_metric)."""
         dst = self.dst_cache
-        return 0 if dst is None or dst.fi is None else dst.fi.metric(which)
+        return 0 if dst is None else dst.metric(which)
 
     def rto_min(self) -> i64:
         """The least variance an RTO allows for, ns; a route's (ms) counts if it is locked (tcp_rto_min)."""

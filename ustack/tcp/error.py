@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from mypy_extensions import i64
 
 from ustack.ipv4.icmp import ICMP_ERR_CONVERT
-from ustack.routing.flow import Flow
+from ustack.ipv4.output import sk_flow
 from ustack.sock import IP_PMTUDISC_DONT, TCP_LISTEN, TCP_SYN_RECV, TCP_SYN_SENT
 from ustack.tcp.finish import tcp_fail
 from ustack.tcp.output import tcp_sync_mss, tcp_xmit_retransmit_queue
@@ -23,7 +23,6 @@ from ustack.wire.icmp import (
     ICMP_REDIRECT,
     ICMP_TIME_EXCEEDED,
 )
-from ustack.wire.ipv4 import IPPROTO_TCP
 from ustack.wire.octets import u16, u32
 
 if TYPE_CHECKING:
@@ -105,9 +104,9 @@ def tcp_v4_mtu_reduced(tp: TcpControl, mtu: i64) -> None:
     routing = tp.tables.routing
     dst = tp.dst_cache
     if routing.dst_valid(dst):
-        routing.ip_rt_update_pmtu(dst, socket_flow(tp), mtu)
+        routing.ip_rt_update_pmtu(dst, sk_flow(tp), mtu)
     else:
-        routing.update_pmtu(socket_flow(tp), mtu)
+        routing.update_pmtu(sk_flow(tp), mtu)
     now = tp.tables.ipv4.sk_route(tp)
     if now is None or now.mtu >= tp.pmtu:
         return
@@ -120,12 +119,7 @@ def do_redirect(tp: TcpControl, packet: Packet, code: i64, gateway: i64) -> None
     dst = tp.dst_cache
     routing = tp.tables.routing
     if dst is not None and routing.dst_valid(dst):
-        routing.ip_do_redirect(dst, socket_flow(tp), packet, code, gateway)
-
-
-def socket_flow(tp: TcpControl) -> Flow:
-    """The way of the connection's packets (ip_rt_build_flow_key)."""
-    return Flow(tp.daddr, tp.saddr, tp.bound_dev_if, tp.tos, IPPROTO_TCP, tp.num, tp.dport, tp.mark, uid=tp.uid)
+        routing.ip_do_redirect(dst, sk_flow(tp), packet, code, gateway)
 
 
 def tcp_simple_retransmit(tp: TcpControl) -> None:

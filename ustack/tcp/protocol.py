@@ -8,8 +8,8 @@ from mypy_extensions import i64
 
 from ustack.device.core import Devices, Flusher
 from ustack.drop import Reason
-from ustack.dst import RTN_BROADCAST, RTN_MULTICAST
-from ustack.ipv4.protocol import NetProtocol
+from ustack.dst import to_many
+from ustack.ipv4.protocol import NetProtocol, inet_sk_rx_dst_set, sk_edemux
 from ustack.packet import CHECKSUM_NONE, PACKET_HOST, Packet
 from ustack.tcp.accept import tcp_v4_syn_recv_sock
 from ustack.tcp.congestion.registry import Registry
@@ -125,10 +125,7 @@ class Tcp(NetProtocol):
         early = packet.sk
         if isinstance(early, TcpControl) and early.ehash_key >= 0:
             tp: TcpControl | None = early
-            if packet.dst is not early.rx_dst and packet.in_dev is not None:
-                # inet_sk_rx_dst_set: the next one comes the same way
-                early.rx_dst = packet.dst
-                early.rx_dst_ifindex = packet.in_dev.ifindex
+            inet_sk_rx_dst_set(early, packet)
         else:
             tp = tables.lookup_established(iph.saddr, th.sport, iph.daddr, th.dport)
         if tp is not None:
@@ -179,19 +176,13 @@ class Tcp(NetProtocol):
     def early_demux(self, packet: Packet, iph: Ipv4Header) -> None:
         """tcp_v4_early_demux: find the connection now instead of later, and the way its packets come with it."""
         at = packet.transport_header
-        dev = packet.in_dev
-        if dev is None or packet.pkt_type != PACKET_HOST or at + TCP_HLEN > packet.end:
-            return
         buf = packet.buf
         tables = self.tables
-        if self.net.sysctl.tcp_early_demux == 0 or buf[at + 12] < _DOFF_MIN:
+        if self.net.sysctl.tcp_early_demux == 0 or at + TCP_HLEN > packet.end or buf[at + 12] < _DOFF_MIN:
             return
         tp = tables.lookup_established(iph.saddr, u16(buf, at), iph.daddr, u16(buf, at + 2))
         if tp is not None:
-            packet.sk = tp
-            dst = tp.rx_dst
-            if dst is not None and dst.genid == tables.routing.fib.genid and tp.rx_dst_ifindex == dev.ifindex:
-                packet.dst = dst
+            sk_edemux(packet, tp, tables.routing.fib.genid)
 
     def err_handler(self, packet: Packet, icmp_type: i64, code: i64, info: i64) -> None:
         tcp_v4_err(self.tables, packet, icmp_type, code, info)
@@ -200,7 +191,7 @@ class Tcp(NetProtocol):
 def to_one_host(packet: Packet) -> bool:
     """False if the packet was routed to a group of hosts, whatever its frame says."""
     dst = packet.dst
-    return dst is None or (dst.rt_type != RTN_BROADCAST and dst.rt_type != RTN_MULTICAST)
+    return dst is None or not to_many(dst)
 
 
 def checksum_ok(packet: Packet, iph: Ipv4Header) -> bool:

@@ -5,16 +5,16 @@ RFC 9293 section 3.10.7.1 (CLOSED) and 3.5.2; Linux tcp_v4_send_reset, tcp_v4_se
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from librt.strings import BytesWriter
 from mypy_extensions import i64
 
+from ustack.device.gso import TCP_CSUM_OFFSET
 from ustack.dst import ip4_dst_hoplimit
 from ustack.ipv4.options import NO_PROBLEM, ip_options_echo
 from ustack.packet import CHECKSUM_PARTIAL, Packet
-from ustack.routing.flow import Flow
-from ustack.tcp.transmit import TCP_CSUM_OFFSET
+from ustack.routing.flow import INET_DSCP_MASK, Flow
 from ustack.wire import tcp as wire
 from ustack.wire.checksum import csum_tcpudp_nofold, fold
 from ustack.wire.ipv4 import IPPROTO_TCP
@@ -23,9 +23,6 @@ from ustack.wire.tcp import TCPHDR_ACK, TCPHDR_FIN, TCPHDR_RST, TCPHDR_SYN, TcpH
 if TYPE_CHECKING:
     from ustack.ipv4.options import IpOptions
     from ustack.tcp.tables import TcpTables
-
-#: What of the TOS byte goes into the answer: not the ECN bits (INET_ECN_MASK).
-_DSCP: Final = 0xFC
 
 
 def tcp_v4_send_reset(tables: TcpTables, packet: Packet, th: TcpHeader, mark: i64 = 0) -> None:
@@ -51,7 +48,7 @@ def tcp_v4_send_reset(tables: TcpTables, packet: Packet, th: TcpHeader, mark: i6
     iph = packet.iph
     opt = None if packet.opt is None else ip_options_echo(packet.opt, tables.routing)
     if opt is None or opt.pp_ptr == NO_PROBLEM:
-        tos = iph.tos & _DSCP
+        tos = iph.tos & INET_DSCP_MASK
         mark = tables.net.ip4_reply_mark(packet.mark) or mark
         send_bare(tables, iph.daddr, iph.saddr, th.dport, th.sport, seq, ack, flags, 0, b"", tos, opt, mark)
 

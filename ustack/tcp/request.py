@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from mypy_extensions import i64
 
 from ustack.drop import Reason
-from ustack.dst import RTN_BROADCAST, RTN_MULTICAST, ip4_dst_hoplimit
+from ustack.dst import Dst, to_many
+from ustack.ipv4.output import ip_select_ttl
 from ustack.routing.flow import Flow
 from ustack.sock import TCP_LISTEN
 from ustack.tcp.control import TCP_MSS_DEFAULT, TCP_RTO_MAX, TCP_TIMEOUT_INIT, TcpControl
@@ -25,8 +26,8 @@ from ustack.wire.ipv4 import IPPROTO_TCP
 from ustack.wire.tcp import TCPHDR_ACK, TCPHDR_SYN, TcpHeader
 
 if TYPE_CHECKING:
-    from ustack.dst import Dst
     from ustack.packet import Packet
+    from ustack.wire.ipv4 import Ipv4Header
 
 
 class RequestSock(MiniSock):
@@ -86,11 +87,8 @@ class RequestSock(MiniSock):
         packet = bare_segment(self.laddr, self.raddr, self.lport, self.rport, seq, ack, flags, self.window.wnd, options)
         packet.mark = self.mark
         net.mib.tcp.OutSegs += 1
-        listener = self.listener
-        ttl = listener.uc_ttl if listener.uc_ttl > 0 else ip4_dst_hoplimit(self.dst, net.sysctl.ip_default_ttl)
-        self.tables.ipv4.ip_build_and_send_pkt(
-            packet, self.dst, self.laddr, self.raddr, IPPROTO_TCP, listener.tos, ttl, True
-        )
+        dst, tos, ttl = self.dst, self.listener.tos, ip_select_ttl(self.listener, self.dst)
+        self.tables.ipv4.ip_build_and_send_pkt(packet, dst, self.laddr, self.raddr, IPPROTO_TCP, tos, ttl, True)
 
     def send_synack_again(self) -> None:
         """The same once more (tcp_rtx_synack)."""
@@ -154,6 +152,17 @@ def inet_request_mark(listener: TcpControl, packet: Packet) -> i64:
     return listener.mark
 
 
+def inet_csk_route_req(listener: TcpControl, packet: Packet, iph: Ipv4Header, th: TcpHeader) -> Dst | None:
+    """The way back to who sends a SYN, None if there is none."""
+    mark = inet_request_mark(listener, packet)
+    dev, tos, uid = listener.bound_dev_if, listener.tos, listener.uid
+    flow = Flow(iph.saddr, iph.daddr, dev, tos, IPPROTO_TCP, th.dport, th.sport, mark, uid=uid)
+    try:
+        return listener.tables.routing.ip_route_output(flow)
+    except OSError:
+        return None
+
+
 def tcp_conn_request(listener: TcpControl, packet: Packet, th: TcpHeader, isn: i64) -> None:
     """A SYN for a listener (RFC 9293 section 3.10.7.2, third step); ``isn`` to begin with, NO_ISN to choose one."""
     net = listener.net
@@ -164,23 +173,10 @@ def tcp_conn_request(listener: TcpControl, packet: Packet, th: TcpHeader, isn: i
         return net.drop(packet, Reason.TCP_LISTEN_OVERFLOW)
     if listener.syn_queue_len >= min(max(listener.max_ack_backlog, 8), net.sysctl.tcp_max_syn_backlog):
         return net.drop(packet, Reason.TCP_REQQ_FULL)
-    try:
-        dst = tables.routing.ip_route_output(
-            Flow(
-                iph.saddr,
-                iph.daddr,
-                listener.bound_dev_if,
-                listener.tos,
-                IPPROTO_TCP,
-                th.dport,
-                th.sport,
-                inet_request_mark(listener, packet),
-                uid=listener.uid,
-            )
-        )
-    except OSError:
+    dst = inet_csk_route_req(listener, packet, iph, th)
+    if dst is None:
         return net.drop(packet, Reason.IP_OUTNOROUTES)
-    if dst.rt_type == RTN_BROADCAST or dst.rt_type == RTN_MULTICAST:
+    if to_many(dst):
         # RFC 9293 MUST-63: "an incoming SYN with an invalid source address [...] MUST be ignored"; the way in lets a
         # link's broadcast address through, as Linux does
         return net.drop(packet, Reason.IP_INVALID_SOURCE)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from librt.strings import BytesWriter
 from mypy_extensions import i64
 
+from ustack.device.gso import TCP_CSUM_OFFSET
 from ustack.packet import CHECKSUM_PARTIAL, COPYBREAK, SKB_GSO_TCPV4, Buffer, Packet
 from ustack.tcp.control import ICSK_ACK_SCHED, ICSK_ACK_TIMER, TCP_ATO_MIN, TcpControl
 from ustack.tcp.window import tcp_select_window
@@ -17,8 +18,6 @@ from ustack.wire.tcp import TCPHDR_ACK, TCPHDR_RST, TCPHDR_SYN
 if TYPE_CHECKING:
     from ustack.tcp.segment import TcpSkb
 
-#: Offset of the checksum field in the TCP header.
-TCP_CSUM_OFFSET: Final[i64] = 16
 NO_PIECES: Final[list[Buffer]] = []
 
 

@@ -8,9 +8,9 @@ from mypy_extensions import i64
 
 from ustack.datagram import Datagram
 from ustack.drop import Reason
-from ustack.dst import RTN_BROADCAST, RTN_MULTICAST
-from ustack.ipv4.protocol import NetProtocol
-from ustack.packet import CHECKSUM_NONE, PACKET_HOST, Packet
+from ustack.dst import to_many
+from ustack.ipv4.protocol import NetProtocol, inet_sk_rx_dst_set, sk_edemux
+from ustack.packet import CHECKSUM_NONE, Packet
 from ustack.udp.sock import UdpSock
 from ustack.udp.table import CONNECTED, UdpTable
 from ustack.wire import udp
@@ -51,15 +51,14 @@ class Udp(NetProtocol):
         if packet.ip_summed == CHECKSUM_NONE and not checksum_ok(packet, iph, header):
             return self.net.drop(packet, Reason.UDP_CSUM)
         dst = packet.dst
-        if dst is not None and (dst.rt_type == RTN_BROADCAST or dst.rt_type == RTN_MULTICAST):
+        if dst is not None and to_many(dst):
             return self._mcast_deliver(packet, iph, header)
         dev = packet.in_dev
         dif = 0 if dev is None else dev.ifindex
         early = packet.sk
         if isinstance(early, UdpSock) and early.hashed == CONNECTED:
             sk: UdpSock | None = early
-            if dst is not early.rx_dst:
-                early.rx_dst, early.rx_dst_ifindex = dst, dif
+            inet_sk_rx_dst_set(early, packet)
         else:
             sk = self.table.lookup(iph.saddr, header.sport, iph.daddr, header.dport, dif)
         if sk is None:
@@ -74,17 +73,14 @@ class Udp(NetProtocol):
         """udp_v4_early_demux: a connected socket keeps the way its datagrams come."""
         at = packet.transport_header
         dev = packet.in_dev
-        if dev is None or packet.pkt_type != PACKET_HOST or at + UDP_HLEN > packet.end:
+        if dev is None or at + UDP_HLEN > packet.end:
             return
         if self.net.sysctl.udp_early_demux == 0 or not self.table.connected:
             return
-        dif = dev.ifindex
-        sk = self.table.demux_lookup(iph.saddr, u16(packet.buf, at), iph.daddr, u16(packet.buf, at + 2), dif)
+        sport, dport = u16(packet.buf, at), u16(packet.buf, at + 2)
+        sk = self.table.demux_lookup(iph.saddr, sport, iph.daddr, dport, dev.ifindex)
         if sk is not None:
-            packet.sk = sk
-            dst = sk.rx_dst
-            if dst is not None and dst.genid == self.ip.routing.fib.genid and sk.rx_dst_ifindex == dif:
-                packet.dst = dst
+            sk_edemux(packet, sk, self.ip.routing.fib.genid)
 
     def err_handler(self, packet: Packet, icmp_type: i64, code: i64, info: i64) -> None:
         """__udp4_lib_err: the quoted datagram is one that we sent, so its source is our socket."""
