@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from benchlib.lab import Unavailable
+from benchlib.lab import Unavailable, last_line
 from benchlib.targets import TOOLS
 
 #: The release the figures in the documentation are of.
@@ -53,8 +53,7 @@ def peer_python(name: str, packages: list[str], modules: list[str]) -> str:
             break
         run = subprocess.run(command, capture_output=True, text=True, check=False)
         if run.returncode != 0:
-            reason = (run.stderr.strip().splitlines() or ["?"])[-1]
-            raise Unavailable(f"{' and '.join(packages)} cannot be installed: {reason}")
+            raise Unavailable(f"{' and '.join(packages)} cannot be installed: {last_line(run.stderr) or '?'}")
     return str(python)
 
 

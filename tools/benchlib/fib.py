@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from benchlib import environments, forward, report
 from benchlib.curve import Line, chart
-from benchlib.lab import Unavailable
+from benchlib.lab import Unavailable, last_line
 from benchlib.prefixes import FULL_FEED
 from benchlib.targets import SAFE_PATH, TOOLS
 
@@ -107,7 +107,7 @@ class Fib:
             capture_output=True, text=True, check=False, timeout=PATIENCE,
         )  # fmt: skip
         if run.returncode != 0:
-            raise Unavailable(f"{name}: {(run.stderr.strip().splitlines() or ['?'])[-1]}")
+            raise Unavailable(f"{name}: {last_line(run.stderr) or '?'}")
         figures: Figures = json.loads(run.stdout)
         return figures
 
@@ -129,8 +129,7 @@ def pythons(ustack: str | None) -> tuple[dict[str, str], list[str]]:
 def text_of(tables: Tables) -> str:
     facts = report.machine()
     head = (
-        f"{facts['cores']} cores of {facts['cpu']}, Linux {facts['kernel']}, Python {facts['python']}, "
-        f"load average {facts['load1']}\n"
+        f"{report.where(facts)}, load average {facts['load1']}\n"
         f"{tables.routes:,} prefixes, lookups of addresses anywhere; seconds of the processor, medians"
     )
     parts = [head, figures_table(tables), floors_table(tables), *tables.notes]

@@ -10,14 +10,15 @@ from __future__ import annotations
 import os
 import shutil
 import statistics
+import subprocess
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from benchlib.lab import Lab, Process, Unavailable, wait_until
-from benchlib.measure import GRACE, LOAD, STARTING, Sample, run_load
+from benchlib.measure import GRACE, LOAD, STARTING, Figures, Sample, run_load
 from benchlib.prefixes import dotted, internet
-from benchlib.report import layout
+from benchlib.report import Column, layout, middle, spread
 from benchlib.targets import SAFE_PATH, Running, Ustack, serve
 from ustack.io.host import Host, Namespace, write_sysctl
 
@@ -132,26 +133,25 @@ def configure_hosts(near: Namespace, far: Namespace, links: bool = True) -> None
 
 def finish(process: Process, name: str) -> None:
     """Wait until it is done. Raises Unavailable."""
-    process.child.wait(LOADING)
+    try:
+        process.child.wait(LOADING)
+    except subprocess.TimeoutExpired:
+        raise Unavailable(f"{name}: no end within {LOADING:.0f} s") from None
     if process.child.returncode != 0:
         raise Unavailable(f"{name}: {process.last_words()}")
 
 
 @dataclass
-class Row:
-    """One router with one table: samples of each figure."""
+class Row(Figures):
+    """One router with one table."""
 
     name: str
     routes: int
-    figures: dict[str, list[float]] = field(default_factory=dict)
-    errors: list[str] = field(default_factory=list)
-
-    def note(self, figure: str, value: float) -> None:
-        self.figures.setdefault(figure, []).append(value)
 
 
-#: Figure: its head, digits.
-COLUMNS: Final = {"packets_s": ("packets/s", 0), "gbit_s": ("TCP Gbit/s", 2)}
+COLUMNS: Final = (Column("packets_s", "packets/s"), Column("gbit_s", "TCP Gbit/s", 2))
+#: What the flood sent, whoever forwards it.
+OFFERED: Final = Column("offered_s", "offered/s")
 
 
 def tables(directory: Path, routes: int) -> list[tuple[int, Path]]:
@@ -180,7 +180,7 @@ def measure(routers: Iterable[Router], tables: list[tuple[int, Path]], rounds: i
                         crossing.load(file)
                         measure_once(lab, crossing, rows[router.name, size], secs)
                 except (Unavailable, OSError) as reason:
-                    rows[router.name, tables[0][0]].errors.append(str(reason))
+                    rows[router.name, tables[0][0]].fail(str(reason))
     return list(rows.values())
 
 
@@ -213,23 +213,21 @@ def received(crossing: Crossing) -> int:
 
 def text_of(rows: list[Row]) -> str:
     """Medians with smallest and largest, and how much of it the large table leaves."""
-    lines = [["forwarding", "routes", *(head for head, _ in COLUMNS.values()), "offered/s"]]
+    columns = (*COLUMNS, OFFERED)
+    lines = [["forwarding", "routes", *(found.head for found in columns)]]
     for row in rows:
-        cells = [cell(row.figures.get(figure), digits) for figure, (_, digits) in COLUMNS.items()]
-        lines.append([row.name, f"{row.routes:,}", *cells, cell(row.figures.get("offered_s"), 0)])
+        lines.append([row.name, f"{row.routes:,}", *(cell(row, found) for found in columns)])
         first = next(other for other in rows if other.name == row.name)
         if first is not row:
-            shares = [share(row, first, figure) for figure in COLUMNS]
+            shares = [share(row, first, found.figure) for found in COLUMNS]
             lines.append(["", "× of the first", *shares, ""])
     errors = [f"{row.name}: {error}" for row in rows for error in row.errors]
     return "\n".join([layout(lines), *errors])
 
 
-def cell(values: list[float] | None, digits: int) -> str:
-    if not values:
-        return "-"
-    middle = f"{statistics.median(values):,.{digits}f}"
-    return middle if len(values) == 1 else f"{middle} ({min(values):,.{digits}f}…{max(values):,.{digits}f})"
+def cell(row: Row, of: Column) -> str:
+    several = len(row.figures.get(of.figure, ())) > 1
+    return f"{middle(row, of)} ({spread(row, of)})" if several else middle(row, of)
 
 
 def share(row: Row, first: Row, figure: str) -> str:

@@ -128,6 +128,12 @@ class Lab:
                 os.sched_setaffinity(0, before)
 
 
+def last_line(text: str) -> str:
+    """What a command said last, no more of it than goes into a table."""
+    lines = text.strip().splitlines()
+    return lines[-1][:200] if lines else ""
+
+
 class Process:
     """A child and the file that has its output."""
 
@@ -146,8 +152,7 @@ class Process:
         return self.log.read_text(errors="replace")
 
     def last_words(self) -> str:
-        lines = self.output().strip().splitlines()
-        return lines[-1][:200] if lines else f"status {self.child.poll()}"
+        return last_line(self.output()) or f"status {self.child.poll()}"
 
     def end(self) -> None:
         """SIGTERM, and SIGKILL to what does not listen."""

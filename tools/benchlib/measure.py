@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from benchlib.lab import Lab, Unavailable
+from benchlib.lab import Lab, Unavailable, last_line
 from benchlib.targets import CONNRATE, IDLE, LINK, PING, RECV, SEND, STACK, UDP, Running, Target
 from ustack.io.host import Host
 
@@ -59,18 +59,14 @@ class Effort:
 
 
 @dataclass
-class Row:
-    """Everything measured of one target, pinned or not."""
+class Figures:
+    """Every value of each figure, and what went wrong."""
 
-    name: str
-    pinned: bool
-    figures: dict[str, list[float]] = field(default_factory=dict)
-    samples: list[Sample] = field(default_factory=list)
-    errors: list[str] = field(default_factory=list)
+    figures: dict[str, list[float]] = field(default_factory=dict, kw_only=True)
+    errors: list[str] = field(default_factory=list, kw_only=True)
 
-    @property
-    def title(self) -> str:
-        return self.name + (", one core" if self.pinned else "")
+    def note(self, figure: str, value: float) -> None:
+        self.figures.setdefault(figure, []).append(value)
 
     def median(self, figure: str) -> float | None:
         values = self.figures.get(figure)
@@ -79,6 +75,19 @@ class Row:
     def fail(self, text: str) -> None:
         if text not in self.errors:
             self.errors.append(text)
+
+
+@dataclass
+class Row(Figures):
+    """Everything measured of one target, pinned or not."""
+
+    name: str
+    pinned: bool
+    samples: list[Sample] = field(default_factory=list)
+
+    @property
+    def title(self) -> str:
+        return self.name + (", one core" if self.pinned else "")
 
 
 class Bench:
@@ -130,7 +139,7 @@ def run_load(lab: Lab, running: Running, command: list[str], timeout: float) -> 
     try:
         sample: Sample = json.loads(output.strip().splitlines()[-1])
     except (IndexError, ValueError):
-        return {"error": (output.strip().splitlines() or ["it said nothing"])[-1][:200]}
+        return {"error": last_line(output) or "it said nothing"}
     return sample
 
 
@@ -150,7 +159,7 @@ def note(row: Row, figure: str, mode: str, sample: Sample) -> None:
         return
     for key, value in sample.items():
         if key in FIGURES and not isinstance(value, str):
-            row.figures.setdefault(figure or key, []).append(value)
+            row.note(figure or key, value)
 
 
 #: What of a sample is a figure for the tables.

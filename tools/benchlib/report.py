@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from benchlib.measure import Effort, Row
+    from benchlib.measure import Effort, Figures, Row
 
 
 @dataclass(frozen=True)
@@ -88,12 +88,12 @@ def figures_table(rows: Sequence[Row]) -> str:
     return layout(lines)
 
 
-def middle(row: Row, of: Column) -> str:
+def middle(row: Figures, of: Column) -> str:
     value = row.median(of.figure)
     return "-" if value is None else number(value, of.digits)
 
 
-def spread(row: Row, of: Column) -> str:
+def spread(row: Figures, of: Column) -> str:
     values = row.figures.get(of.figure)
     return f"{number(min(values), of.digits)}…{number(max(values), of.digits)}" if values else ""
 
@@ -173,11 +173,14 @@ def cpuinfo() -> list[str]:
     return Path("/proc/cpuinfo").read_text().splitlines()
 
 
+def where(facts: dict[str, str | int | float]) -> str:
+    return f"{facts['cores']} cores of {facts['cpu']}, Linux {facts['kernel']}, Python {facts['python']}"
+
+
 def preface(effort: Effort, rows: Sequence[Row], facts: dict[str, str | int | float]) -> str:
     below = ", below them the smallest and the largest" if effort.rounds > 1 else ""
     return (
-        f"{facts['cores']} cores of {facts['cpu']}, Linux {facts['kernel']}, Python {facts['python']}; "
-        f"{effort.rounds} round(s) of {effort.secs:g} s, MTU 1500, load average {load_average(rows)}\n"
+        f"{where(facts)}; {effort.rounds} round(s) of {effort.secs:g} s, MTU 1500, load average {load_average(rows)}\n"
         f"Medians{below}; in: host to stack, by the host's congestion control; out: stack to host"
     )
 
