@@ -12,13 +12,15 @@ Leaving the block checks the books of every stack and every cable. Nothing here 
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING, Self
 
 from ustack.device.cable import Cable, Impairments
 from ustack.device.core import PacketTap
 from ustack.device.e1000 import E1000, E1000_FEATURES
 from ustack.device.ring import RING_SIZE, NicRegisters
-from ustack.inet.family import SOCK_DGRAM
+from ustack.inet.family import SOCK_DGRAM, SOCK_STREAM
+from ustack.inet.options import SO_REUSEADDR, SOL_SOCKET
 from ustack.inet.sockaddr import AF_INET
 from ustack.lab import Lab
 from ustack.net import DropWatcher
@@ -266,6 +268,20 @@ class Verdicts(QueueHandler):
     def enqueue(self, packet: Packet, entry: QueueEntry) -> bool:
         self.entries.append(entry)
         return True
+
+
+def connection(pair: Pair, port: int = 80, limit: int = PATIENCE) -> tuple[Socket, Socket]:
+    """A stream from a to ``port`` of b: both ends, the listener closed. AssertionError if none in ``limit`` ns."""
+    listener = pair.b.socket(AF_INET, SOCK_STREAM)
+    listener.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
+    listener.bind(("", port))
+    listener.listen(8)
+    client = pair.a.socket(AF_INET, SOCK_STREAM)
+    assert code_of(lambda: client.connect((B, port))) == errno.EINPROGRESS
+    pair.run_until(lambda: readable(listener), limit, "the connection")
+    server = listener.accept()
+    listener.close()
+    return client, server
 
 
 def udp(stack: Stack, address: str = "", port: int = 0) -> Socket:

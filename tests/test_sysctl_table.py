@@ -15,7 +15,6 @@ from ustack.net import RTM_NEWNETCONF, RtnlWatcher
 from ustack.stack import Stack
 from ustack.sysctl import Sysctl
 from ustack.sysctl_names import (
-    ROUTE_ATTRS,
     Setting,
     conf_settings,
     core_settings,
@@ -100,10 +99,9 @@ def every_setting() -> list[Setting]:
 
 def test_every_attribute_has_its_name() -> None:
     """And every name its attributes."""
-    plain = core_settings() + ip_settings() + tcp_settings() + neigh_table_settings()
+    plain = core_settings() + ip_settings() + tcp_settings() + route_settings() + neigh_table_settings()
     kept = [attr for setting in plain for attr in setting.attrs]
-    kept += [ROUTE_ATTRS.get(setting.name, f"route_{setting.name}") for setting in route_settings()]
-    assert sorted(set(kept) - {"route_flush"}) == sorted(counter_names(Sysctl))
+    assert sorted(set(kept) - {"flush"}) == sorted(counter_names(Sysctl))
     assert len(kept) == len(set(kept))
     devconf = Ipv4Devconf()
     assert all(isinstance(getattr(devconf, setting.name), int) for setting in conf_settings())

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from mypy_extensions import i64, mypyc_attr
 
+from ustack.sysctl_names import conf_settings, neigh_settings
+
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class RouteCache:
@@ -56,32 +58,8 @@ class Ipv4Devconf:
 
     def copy_from(self, other: Ipv4Devconf) -> None:
         """Take over every setting of ``other``."""
-        self.forwarding = other.forwarding
-        self.mc_forwarding = other.mc_forwarding
-        self.bc_forwarding = other.bc_forwarding
-        self.accept_redirects = other.accept_redirects
-        self.secure_redirects = other.secure_redirects
-        self.send_redirects = other.send_redirects
-        self.shared_media = other.shared_media
-        self.rp_filter = other.rp_filter
-        self.accept_source_route = other.accept_source_route
-        self.accept_local = other.accept_local
-        self.route_localnet = other.route_localnet
-        self.src_valid_mark = other.src_valid_mark
-        self.log_martians = other.log_martians
-        self.proxy_arp = other.proxy_arp
-        self.proxy_arp_pvlan = other.proxy_arp_pvlan
-        self.medium_id = other.medium_id
-        self.arp_filter = other.arp_filter
-        self.arp_announce = other.arp_announce
-        self.arp_ignore = other.arp_ignore
-        self.arp_accept = other.arp_accept
-        self.arp_notify = other.arp_notify
-        self.arp_evict_nocarrier = other.arp_evict_nocarrier
-        self.drop_gratuitous_arp = other.drop_gratuitous_arp
-        self.drop_unicast_in_l2_multicast = other.drop_unicast_in_l2_multicast
-        self.ignore_routes_with_linkdown = other.ignore_routes_with_linkdown
-        self.promote_secondaries = other.promote_secondaries
+        for setting in conf_settings():
+            setattr(self, setting.name, getattr(other, setting.name))
         self.state = set(other.state)
 
 
@@ -111,19 +89,9 @@ class NeighParms:
 
     def copy_from(self, other: NeighParms) -> None:
         """Take over every setting of ``other``."""
-        self.base_reachable_time_ms = other.base_reachable_time_ms
-        self.retrans_time_ms = other.retrans_time_ms
-        self.delay_first_probe_time = other.delay_first_probe_time
-        self.gc_stale_time = other.gc_stale_time
-        self.ucast_solicit = other.ucast_solicit
-        self.mcast_solicit = other.mcast_solicit
-        self.mcast_resolicit = other.mcast_resolicit
-        self.app_solicit = other.app_solicit
-        self.unres_qlen_bytes = other.unres_qlen_bytes
-        self.proxy_qlen = other.proxy_qlen
-        self.proxy_delay_cs = other.proxy_delay_cs
-        self.anycast_delay_cs = other.anycast_delay_cs
-        self.locktime_cs = other.locktime_cs
+        for setting in neigh_settings():
+            for attr in setting.attrs:
+                setattr(self, attr, getattr(other, attr))
         self.state = set(other.state)
 
 

@@ -80,6 +80,14 @@ def _seconds(name: str, doc: str) -> Setting:
     return Setting(name, doc, low=0, high=SEC_MAX)
 
 
+def _route(name: str, doc: str, low: i64 = 0, high: i64 = INT_MAX) -> Setting:
+    return Setting(name, doc, (f"route_{name}",), low, high)
+
+
+def _route_jiffies(name: str, doc: str) -> Setting:
+    return Setting(name, doc, (f"route_{name}_ms",), 0, scale=JIFFY_MS)
+
+
 def ip_settings() -> list[Setting]:
     """net.ipv4.*: IP, ICMP, UDP, fragments, multipath routes."""
     ports, groups = "ip_local_port_range", "ping_group_range"
@@ -153,18 +161,14 @@ def route_settings() -> list[Setting]:
     """net.ipv4.route.*"""
     return [
         Setting("flush", "written: everything that was looked up before counts no more", mode=WO),
-        _seconds("gc_timeout", "seconds after which a learned redirect is forgotten"),
-        Setting("min_adv_mss", "least segment size that we announce, bytes", low=0),
-        Setting("min_pmtu", "least path MTU that is believed, bytes", low=68),
-        _seconds("mtu_expires", "seconds after which a learned path MTU is forgotten"),
-        Setting("redirect_load", "jiffies of 4 ms before a second redirect to a host; doubles", low=0, scale=JIFFY_MS),
-        Setting("redirect_number", "unheeded redirects to a host until it is left alone", low=0),
-        Setting("redirect_silence", "jiffies of 4 ms until a host may hear redirects again", low=0, scale=JIFFY_MS),
+        _route("gc_timeout", "seconds after which a learned redirect is forgotten", high=SEC_MAX),
+        _route("min_adv_mss", "least segment size that we announce, bytes"),
+        _route("min_pmtu", "least path MTU that is believed, bytes", 68),
+        _route("mtu_expires", "seconds after which a learned path MTU is forgotten", high=SEC_MAX),
+        _route_jiffies("redirect_load", "jiffies of 4 ms before a second redirect to a host; doubles"),
+        _route("redirect_number", "unheeded redirects to a host until it is left alone"),
+        _route_jiffies("redirect_silence", "jiffies of 4 ms until a host may hear redirects again"),
     ]
-
-
-#: Where the route settings are kept, as Setting.attrs cannot follow from their names.
-ROUTE_ATTRS: Final = {"redirect_load": "route_redirect_load_ms", "redirect_silence": "route_redirect_silence_ms"}
 
 
 def conf_settings() -> list[Setting]:

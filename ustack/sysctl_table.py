@@ -18,7 +18,6 @@ from ustack.net import RTM_NEWNETCONF
 from ustack.sock import error
 from ustack.sysctl_names import (
     RO,
-    ROUTE_ATTRS,
     WO,
     Setting,
     conf_settings,
@@ -32,7 +31,7 @@ from ustack.sysctl_names import (
 
 if TYPE_CHECKING:
     from ustack.device.core import Devices
-    from ustack.in_device import Ipv4Devconf, NeighParms
+    from ustack.in_device import InDevice, Ipv4Devconf, NeighParms
     from ustack.net import Net
 
 _CONF: Final = "net.ipv4.conf."
@@ -64,7 +63,6 @@ class SysctlTable:
         for setting in ip_settings() + tcp_settings():
             self._plain[f"net.ipv4.{setting.name}"] = setting
         for setting in route_settings():
-            setting.attrs = (ROUTE_ATTRS.get(setting.name, f"route_{setting.name}"),)
             self._plain[f"net.ipv4.route.{setting.name}"] = setting
         for setting in neigh_table_settings():
             self._plain[f"{_NEIGH}default.{setting.name}"] = setting
@@ -223,19 +221,20 @@ class SysctlTable:
             return self.net.conf.all
         if where == "default":
             return self.net.conf.default
-        dev = self.devices.by_name(where)
-        if dev is None:
-            raise error(errno.ENOENT)
-        return dev.in_dev.cnf
+        return self._in_dev(where).cnf
 
     def _parms(self, name: str) -> NeighParms:
         where = device_of(name, _NEIGH)
         if where == "default":
             return self.net.conf.neigh_default
-        dev = self.devices.by_name(where)
+        return self._in_dev(where).arp_parms
+
+    def _in_dev(self, name: str) -> InDevice:
+        """The device of that name. ENOENT."""
+        dev = self.devices.by_name(name)
         if dev is None:
             raise error(errno.ENOENT)
-        return dev.in_dev.arp_parms
+        return dev.in_dev
 
 
 def canonical(name: str) -> str:

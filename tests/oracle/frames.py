@@ -94,6 +94,11 @@ def router_settings(dice: random.Random, devices: list[Device]) -> list[str]:
             commands.append(f"sysctl net.ipv4.conf.{dev.name}.forwarding=0")
         if dice.random() < 0.3:
             commands.append(f"link set dev {dev.name} mtu {dice.choice([1280, 900, 576])}")
+    if dice.random() < 0.4:
+        # both have to say no; and with rp_filter a source is looked up all the same
+        name = dice.choice(devices).name
+        commands += [f"sysctl net.ipv4.conf.{where}.send_redirects=0" for where in ("all", name)]
+        commands.append(f"sysctl net.ipv4.conf.{name}.rp_filter={dice.choice([0, 2])}")
     return commands
 
 

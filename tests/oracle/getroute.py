@@ -8,6 +8,18 @@ import struct
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
+from tests.netlink import (
+    NETLINK_GET_STRICT_CHK,
+    NLM_F_REQUEST,
+    NLMSG_ERROR,
+    RTM_F_FIB_MATCH,
+    RTM_F_LOOKUP_TABLE,
+    SOL_NETLINK,
+    addr,
+    attribute,
+    attributes,
+    u32,
+)
 from tests.oracle.world import Answer, Query
 
 if TYPE_CHECKING:
@@ -15,83 +27,59 @@ if TYPE_CHECKING:
 
 RTM_NEWROUTE: Final = 24
 RTM_GETROUTE: Final = 26
-NLMSG_ERROR: Final = 2
-NLM_F_REQUEST: Final = 1
-RTM_F_LOOKUP_TABLE: Final = 0x1000
-RTM_F_FIB_MATCH: Final = 0x2000
 
 RTA_DST, RTA_SRC, RTA_IIF, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_PREFSRC, RTA_METRICS, RTA_MULTIPATH = range(1, 10)
 RTA_TABLE, RTA_MARK, RTA_UID, RTA_IP_PROTO, RTA_SPORT, RTA_DPORT, RTA_NH_ID = 15, 16, 25, 27, 28, 29, 30
 RTAX_CC_ALGO: Final = 16
 
 BATCH: Final = 64  #: questions in one sendmsg; the answers must fit into the receive buffer
-NETLINK_GET_STRICT_CHK: Final = 12
-SOL_NETLINK: Final = 270
 
 HEADER: Final = struct.Struct("=IHHII")
 RTMSG: Final = struct.Struct("=BBBBBBBBI")
-ATTRIBUTE: Final = struct.Struct("=HH")
-U32_ATTRIBUTE: Final = struct.Struct("=HHI")
-ADDRESS_ATTRIBUTE: Final = struct.Struct("!I")
-
-
-def u32(kind: int, value: int) -> bytes:
-    return U32_ATTRIBUTE.pack(8, kind, value)
-
-
-def address(kind: int, addr: int) -> bytes:
-    return ATTRIBUTE.pack(8, kind) + addr.to_bytes(4, "big")
 
 
 def pack(query: Query, sequence: int) -> bytes:
     """The message, as ``ip route get`` makes it."""
-    parts = [address(RTA_DST, query.dst)]
+    parts = [addr(RTA_DST, query.dst)]
     if query.src:
-        parts.append(address(RTA_SRC, query.src))
+        parts.append(addr(RTA_SRC, query.src))
     for kind, value in ((RTA_IIF, query.iif), (RTA_OIF, query.oif), (RTA_MARK, query.mark)):
         if value:
             parts.append(u32(kind, value))
     if query.uid >= 0:
         parts.append(u32(RTA_UID, query.uid))
     if query.ipproto:
-        parts.append(struct.pack("=HHBxxx", 5, RTA_IP_PROTO, query.ipproto))
+        parts.append(attribute(RTA_IP_PROTO, bytes([query.ipproto])))
     for kind, port in ((RTA_SPORT, query.sport), (RTA_DPORT, query.dport)):
         if port:
-            parts.append(ATTRIBUTE.pack(6, kind) + struct.pack("!Hxx", port))
+            parts.append(attribute(kind, port.to_bytes(2, "big")))
     flags = RTM_F_LOOKUP_TABLE | (RTM_F_FIB_MATCH if query.fibmatch else 0)
     src_len = 32 if query.src else 0
     body = RTMSG.pack(socket.AF_INET, 32, src_len, query.tos, 0, 0, 0, 0, flags) + b"".join(parts)
     return HEADER.pack(16 + len(body), RTM_GETROUTE, NLM_F_REQUEST, sequence, 0) + body
 
 
-def attributes(data: bytes, at: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """(kind, where its value starts, where it ends)."""
-    while at + 4 <= end:
-        length, kind = ATTRIBUTE.unpack_from(data, at)
-        yield kind & 0x3FFF, at + 4, at + length
-        at += length + 3 & ~3
-
-
-def metrics_of(data: bytes, at: int, end: int) -> tuple[tuple[int, int | str], ...]:
+def metrics_of(data: bytes) -> tuple[tuple[int, int | str], ...]:
     """RTA_METRICS: nested attributes, RTAX_CC_ALGO a name."""
     found: list[tuple[int, int | str]] = []
-    for kind, start, stop in attributes(data, at, end):
+    for kind, value in attributes(data, 0, len(data)):
         if kind == RTAX_CC_ALGO:
-            found.append((kind, data[start:stop].rstrip(b"\0").decode()))
+            found.append((kind, value.rstrip(b"\0").decode()))
         else:
-            found.append((kind, int.from_bytes(data[start:stop], "little")))
+            found.append((kind, int.from_bytes(value, "little")))
     return tuple(sorted(found))
 
 
-def hops_of(data: bytes, at: int, end: int) -> tuple[tuple[int, int, int, int], ...]:
+def hops_of(data: bytes) -> tuple[tuple[int, int, int, int], ...]:
     """RTA_MULTIPATH: struct rtnexthop (length, flags, weight - 1, ifindex), each with attributes of its own."""
     hops = []
-    while at + 8 <= end:
+    at = 0
+    while at + 8 <= len(data):
         length, flags, weight, ifindex = struct.unpack_from("=HBBi", data, at)
         gateway = 0
-        for kind, start, stop in attributes(data, at + 8, at + length):
+        for kind, value in attributes(data, at + 8, at + length):
             if kind == RTA_GATEWAY:
-                gateway = int.from_bytes(data[start:stop], "big")
+                gateway = int.from_bytes(value, "big")
         hops.append((ifindex, gateway, weight + 1, flags))
         at += length + 3 & ~3
     return tuple(hops)
@@ -119,15 +107,15 @@ def parse(data: bytes) -> Answer:
     found: dict[str, int] = {}
     metrics: tuple[tuple[int, int | str], ...] = ()
     hops: tuple[tuple[int, int, int, int], ...] = ()
-    for kind, start, stop in attributes(data, 28, length):
+    for kind, value in attributes(data, 28, length):
         if kind in ADDRESSES:
-            found[ADDRESSES[kind]] = int.from_bytes(data[start:stop], "big")
+            found[ADDRESSES[kind]] = int.from_bytes(value, "big")
         elif kind in NUMBERS:
-            found[NUMBERS[kind]] = int.from_bytes(data[start:stop], "little")
+            found[NUMBERS[kind]] = int.from_bytes(value, "little")
         elif kind == RTA_METRICS:
-            metrics = metrics_of(data, start, stop)
+            metrics = metrics_of(value)
         elif kind == RTA_MULTIPATH:
-            hops = hops_of(data, start, stop)
+            hops = hops_of(value)
     return Answer(
         rtype=rtype,
         scope=scope,

@@ -9,34 +9,27 @@ from typing import TYPE_CHECKING
 
 from tests.oracle.kernel import START
 from tests.oracle.world import Answer
+from tests.routing.links import FakeDevice
 from ustack.cli.ip.run import run
 from ustack.cli.ip.transport import Transport
-from ustack.device.net_device import IFF_BROADCAST, IFF_MULTICAST, NetDevice
+from ustack.device.net_device import IFF_BROADCAST, IFF_MULTICAST
 from ustack.rtnl.messages import Nack, Objects, Route, Rtm, RtnlAnswer, RtnlRequest, SetSysctl
 from ustack.rtnl.rtnetlink import Rtnetlink
 from ustack.stack import Stack
 
 if TYPE_CHECKING:
     from tests.oracle.world import Query, World
-    from ustack.packet import Packet
 
 SEED = bytes(range(16))
 RTAX_CC_ALGO = 16
 
 
-class Wire(NetDevice):
-    """An Ethernet device that keeps what it is asked to send."""
+class Wire(FakeDevice):
+    """With ARP, as the kernel's has."""
 
     def __init__(self, name: str, mac: int) -> None:
         super().__init__(name, mac)
         self.flags = IFF_BROADCAST | IFF_MULTICAST
-        self.frames: list[bytes] = []
-
-    def start_xmit(self, packet: Packet) -> bool:
-        whole = packet.clone()
-        whole.linearize()
-        self.frames.append(bytes(whole.buf[: whole.end]))
-        return True
 
 
 class InProcess(Transport):

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 ETH_P_ALL: Final = 3
 SOL_PACKET: Final = 263
 PACKET_IGNORE_OUTGOING: Final = 23
+VLAN_HLEN: Final = 4
 MSEC: Final = 1_000_000
 PATIENCE: Final = 2.0
 CLASS_E: Final = 0xF000_0000
@@ -57,7 +58,7 @@ class KernelRouter:
             try:
                 sock.send(frame.data)
             except OSError as error:
-                if error.errno != errno.ENOBUFS:
+                if error.errno != errno.ENOBUFS or not self.too_long(frame):
                     raise
                 return None
             sock.send(self.probe(frame.ifindex))
@@ -65,18 +66,26 @@ class KernelRouter:
         answered = False
         while not answered:
             select.select(list(self.sockets.values()), [], [], PATIENCE)
-            found = [(ifindex, data) for ifindex in self.sockets for data in self.drain(ifindex)]
+            found = self.drain()
             answered = not found or any(is_probe_answer(data) for _, data in found)
             sent += [one for one in found if not is_probe_answer(one[1])]
-        return sent
+        return sent + self.drain()  # what came to one socket while those behind it were read
 
-    def drain(self, ifindex: int) -> list[bytes]:
+    def too_long(self, frame: Frame) -> bool:
+        """is_skb_forwardable: "we should not forward packets whose length is larger than the MTU"."""
+        (link,) = self.kernel.route.get_links(frame.ifindex)
+        return len(frame.data) > ethernet.ETH_HLEN + VLAN_HLEN + int(link.get("mtu"))
+
+    def drain(self) -> list[Sent]:
+        """What waits in the sockets, one after the other."""
         frames = []
-        try:
-            while True:
-                frames.append(self.sockets[ifindex].recv(65_536))
-        except BlockingIOError:
-            return frames
+        for ifindex, sock in self.sockets.items():
+            try:
+                while True:
+                    frames.append((ifindex, sock.recv(65_536)))
+            except BlockingIOError:
+                continue
+        return frames
 
     def probe(self, ifindex: int) -> bytes:
         """RFC 5227 2.1.1: asks who has the router's address, and leaves no trace (its sender's address is 0)."""

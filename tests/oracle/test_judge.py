@@ -109,12 +109,16 @@ def test_addresses_go_there_and_back() -> None:
 
 def test_every_difference_that_is_meant_has_its_line() -> None:
     """Nothing is let pass in the code that differences.md does not name, and the other way round."""
-    named = set(re.findall(r"^\| ([a-z][a-z-]+) \|", (HERE / "differences.md").read_text(), re.MULTILINE))
-    for name in named:
-        row = next(line for line in (HERE / "differences.md").read_text().splitlines() if line.startswith(f"| {name} "))
-        for file in re.findall(r"`(\w+\.py)`", row):
+    table = (HERE / "differences.md").read_text()
+    rows = re.findall(r"^\| ([a-z][a-z-]+) \| (.*?) \|", table, re.MULTILINE)
+    assert len(rows) == table.count("\n| ") - 1
+    for name, where in rows:
+        files = re.findall(r"`(\w+\.py)`", where)
+        assert files, name
+        for file in files:
             assert f"{name}:" in (HERE / file).read_text(), (name, file)
-    assert named
+    code = "".join(path.read_text() for path in sorted(HERE.glob("*.py")))
+    assert set(re.findall(r"\b([a-z]+(?:-[a-z]+)+): ", code)) <= {name for name, _ in rows}
 
 
 # -- with a kernel

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from tests.harness import SEC, B, Pair, readable
-from ustack.inet.family import SOCK_STREAM
-from ustack.inet.sockaddr import AF_INET
+from tests.harness import SEC, Pair, connection
 from ustack.sock import TCP_CLOSE
 from ustack.tcp.sock import TcpSock
 
@@ -14,7 +12,6 @@ if TYPE_CHECKING:
     from ustack.inet.socket import Socket
     from ustack.stack import Stack
 
-PORT: Final = 80
 MEGABYTE: Final = 1_000_000
 #: What one call of an application moves at most (bytes).
 CHUNK: Final = 100_000
@@ -66,28 +63,12 @@ class App:
         return self.finished and self.ended
 
 
-def connect(pair: Pair, limit: int) -> tuple[Socket, Socket]:
-    """A connection from a to b; both ends, the listener closed. TimeoutError if the SYNs are all lost."""
-    listener = pair.b.socket(AF_INET, SOCK_STREAM)
-    listener.bind((B, PORT))
-    listener.listen(8)
-    client = pair.a.socket(AF_INET, SOCK_STREAM)
-    try:
-        client.connect((B, PORT))
-    except BlockingIOError:
-        pass
-    pair.run_until(lambda: readable(listener), limit, "the connection")
-    server = listener.accept()
-    listener.close()
-    return client, server
-
-
 def exchange(pair: Pair, there: bytes, back: bytes, limit: int = 100_000 * SEC) -> int:
     """Send ``there`` from a to b and ``back`` the other way, verify both, close; the ns it took.
 
     Both sockets' books must be empty in the end.
     """
-    client, server = connect(pair, 600 * SEC)
+    client, server = connection(pair, limit=600 * SEC)
     one, other = App(client, there), App(server, back)
     began = pair.now
     while not (one.done() and other.done()):
