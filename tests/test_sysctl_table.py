@@ -502,27 +502,20 @@ DIFFERENT = {
 #: Not in every network namespace: the first one's alone, which a test must not look at.
 FIRST_NAMESPACE_ONLY = (
     "net.core.netdev_budget", "net.core.netdev_max_backlog", "net.core.dev_weight", "net.ipv4.tcp_max_orphans",
+    "net.ipv4.tcp_mem",
     "net.ipv4.neigh.default.", "net.ipv4.route.gc_timeout", "net.ipv4.route.redirect_",
 )  # fmt: skip
 #: What Linux 6.18 has in its namespaces and ustack has not, without what belongs to IPsec, l3mdev and security modules.
 MISSING = """
 accept_ra bootp_relay disable_policy disable_xfrm force_igmp_version igmpv2_unsolicited_report_interval
-igmpv3_unsolicited_report_interval tag interval_probe_time_ms fib_notify_on_flag_change
-icmp_echo_enable_probe igmp_link_local_mcast_reports igmp_max_memberships
-igmp_max_msf igmp_qrv ip_autobind_reuse ip_dynaddr ip_local_reserved_ports
-ipfrag_low_thresh tcp_adv_win_scale tcp_allowed_congestion_control tcp_app_win tcp_autocorking
-tcp_available_congestion_control tcp_backlog_ack_defer tcp_base_mss tcp_child_ehash_entries tcp_comp_sack_delay_ns
-tcp_comp_sack_nr tcp_comp_sack_slack_ns tcp_congestion_control tcp_dsack tcp_early_retrans tcp_ecn
-tcp_ecn_fallback tcp_ecn_option tcp_ecn_option_beacon tcp_ehash_entries tcp_fack tcp_fastopen
-tcp_fastopen_blackhole_timeout_sec tcp_fastopen_key tcp_frto tcp_limit_output_bytes
-tcp_max_reordering tcp_migrate_req tcp_min_rtt_wlen tcp_min_tso_segs tcp_moderate_rcvbuf tcp_mtu_probe_floor
-tcp_mtu_probing tcp_no_metrics_save tcp_no_ssthresh_metrics_save tcp_notsent_lowat tcp_pacing_ca_ratio
-tcp_pacing_ss_ratio tcp_pingpong_thresh tcp_plb_cong_thresh tcp_plb_enabled tcp_plb_idle_rehash_rounds
-tcp_plb_rehash_rounds tcp_plb_suspend_rto_sec tcp_probe_interval tcp_probe_threshold tcp_recovery tcp_reflect_tos
-tcp_reordering tcp_retrans_collapse tcp_rto_max_ms tcp_rto_min_us tcp_sack tcp_shrink_window tcp_slow_start_after_idle
-tcp_stdurg tcp_syn_linear_timeouts tcp_syncookies tcp_thin_linear_timeouts tcp_tso_rtt_log tcp_tso_win_divisor
-tcp_tw_reuse tcp_tw_reuse_delay tcp_workaround_signed_windows udp_child_hash_entries udp_hash_entries
-udp_wmem_min optmem_max rps_default_mask tstamp_allow_data txrehash
+igmpv3_unsolicited_report_interval tag interval_probe_time_ms fib_notify_on_flag_change icmp_echo_enable_probe
+igmp_link_local_mcast_reports igmp_max_memberships igmp_max_msf igmp_qrv ip_autobind_reuse ip_dynaddr
+ip_local_reserved_ports ipfrag_low_thresh tcp_adv_win_scale tcp_allowed_congestion_control tcp_app_win
+tcp_available_congestion_control tcp_backlog_ack_defer tcp_child_ehash_entries tcp_congestion_control tcp_ecn_option
+tcp_ecn_option_beacon tcp_ehash_entries tcp_fack tcp_fastopen_key tcp_migrate_req tcp_no_metrics_save
+tcp_no_ssthresh_metrics_save tcp_plb_cong_thresh tcp_plb_enabled tcp_plb_idle_rehash_rounds tcp_plb_rehash_rounds
+tcp_plb_suspend_rto_sec udp_child_hash_entries udp_hash_entries udp_wmem_min optmem_max rps_default_mask
+tstamp_allow_data txrehash
 """.split()
 
 

@@ -19,7 +19,8 @@ from ustack.timer import NSEC_PER_MSEC, NSEC_PER_SEC, Timer
 
 if TYPE_CHECKING:
     from ustack.net import Net
-    from ustack.tcp.congestion.base import CongestionOps
+    from ustack.packet import Buffer
+    from ustack.tcp.congestion.base import CongestionOps, CongestionState
     from ustack.tcp.ofo import OfoQueue, RcvSegment
     from ustack.tcp.ports import BindBucket
     from ustack.tcp.segment import TcpSkb
@@ -40,6 +41,9 @@ TCP_ATO_MIN: Final[i64] = 40 * NSEC_PER_MSEC
 TCP_MAX_QUICKACKS: Final[i64] = 16
 TCP_TIMEWAIT_LEN: Final[i64] = 60 * NSEC_PER_SEC
 TCP_INIT_CWND: Final[i64] = 10
+TCP_INFINITE_CWND: Final[i64] = 0x7FFF_FFFF
+#: "Not paced" (sk_pacing_rate ~0).
+PACING_UNLIMITED: Final[i64] = 0x7FFF_FFFF_FFFF_FFFF
 TCP_INFINITE_SSTHRESH: Final[i64] = 0x7FFF_FFFF
 #: RFC 9293 MUST-15: "default ... 536" for IPv4 without an MSS option.
 TCP_MSS_DEFAULT: Final[i64] = 536
@@ -67,6 +71,27 @@ TCP_CA_LOSS: Final = 4
 ICSK_TIME_NONE: Final = 0
 ICSK_TIME_RETRANS: Final = 1
 ICSK_TIME_PROBE0: Final = 3
+ICSK_TIME_LOSS_PROBE: Final = 5
+ICSK_TIME_REO_TIMEOUT: Final = 6
+
+# ecn_flags
+TCP_ECN_OK: Final = 1
+TCP_ECN_QUEUE_CWR: Final = 2
+TCP_ECN_DEMAND_CWR: Final = 4
+TCP_ECN_SEEN: Final = 8
+
+# pacing_status
+SK_PACING_NONE: Final = 0
+SK_PACING_NEEDED: Final = 1
+
+# chrono_type: what holds the sender back
+TCP_CHRONO_UNSPEC: Final = 0
+TCP_CHRONO_BUSY: Final = 1
+TCP_CHRONO_RWND_LIMITED: Final = 2
+TCP_CHRONO_SNDBUF_LIMITED: Final = 3
+
+#: "No sample yet" of a smallest round-trip time (ns).
+RTT_UNKNOWN: Final[i64] = 0x7FFF_FFFF_FFFF_FFFF
 
 # nonagle
 TCP_NAGLE_OFF: Final = 1
@@ -94,9 +119,13 @@ class TcpControl(Sock):
         self.ehash_key: i64 = -1
         self.ehash_next: TcpControl | None = None
         self._init_send(congestion)
+        self._init_recovery()
+        self._init_rate()
         self._init_receive()
+        self._init_receive_memory()
         self._init_timers()
         self._init_options()
+        self._init_statistics()
         self._init_listen()
 
     def _init_send(self, congestion: CongestionOps) -> None:
@@ -122,11 +151,40 @@ class TcpControl(Sock):
         self.nonagle: i64 = 0
         self.fin_queued: bool = False
         self.pseudo_sum: i64 = 0  #: pseudo-header sum without the length
-        # congestion control and recovery, in packets
         self.congestion: CongestionOps = congestion
+        self.urg_mode: bool = False  #: urgent data waits or is in flight
+        self.snd_up: i64 = 0  #: urgent pointer: one past the urgent byte
+        self.ecn_flags: i64 = 0
+        self.notsent_lowat: i64 = 0  #: bytes not sent that make the socket unwritable, 0: the sysctl
+        # path MTU probing (struct icsk_mtup, mtu_probe; RFC 4821), bytes
+        self.mtup_enabled: bool = False
+        self.mtup_search_high: i64 = 0
+        self.mtup_search_low: i64 = 0
+        self.mtup_probe_size: i64 = 0  #: of the probe in flight, 0 for none
+        self.mtup_probe_timestamp: i64 = 0
+        self.mtu_probe_seq_start: i64 = 0
+        self.mtu_probe_seq_end: i64 = 0
+        # Fast Open, as client (struct tcp_fastopen_request)
+        self.syn_fastopen: bool = False  #: the SYN carries or asks for a cookie
+        self.syn_data: bool = False  #: the SYN carried data
+        self.syn_data_acked: bool = False
+        self.fastopen_connect: bool = False  #: TCP_FASTOPEN_CONNECT
+        self.fastopen_no_cookie: bool = False  #: TCP_FASTOPEN_NO_COOKIE
+        self.fastopen_client_fail: i64 = 0
+        self.fastopen_cookie: bytes = b""  #: to send; b"" asks for one
+        self.fastopen_data: Buffer | None = None  #: what waits for the SYN
+
+    def _init_recovery(self) -> None:
+        """Congestion control and loss recovery; windows and counts in packets."""
         self.ca_state: i64 = TCP_CA_OPEN
+        self.ca_priv: CongestionState | None = None  #: the algorithm's own variables
+        self.ca_setsockopt: bool = False  #: chosen by TCP_CONGESTION
+        self.ca_dst_locked: bool = False  #: chosen by the route, and locked
         self.snd_cwnd: i64 = TCP_INIT_CWND
         self.snd_cwnd_cnt: i64 = 0
+        self.snd_cwnd_clamp: i64 = TCP_INFINITE_CWND
+        self.snd_cwnd_stamp: i64 = 0  #: when cwnd was last changed or used
+        self.snd_cwnd_used: i64 = 0  #: most packets out since then
         self.snd_ssthresh: i64 = TCP_INFINITE_SSTHRESH
         self.prior_cwnd: i64 = 0
         self.prior_ssthresh: i64 = 0
@@ -137,8 +195,57 @@ class TcpControl(Sock):
         self.sacked_out: i64 = 0  #: without SACK: duplicate ACKs, each a segment that has left the network
         self.lost_out: i64 = 0
         self.retrans_out: i64 = 0
+        self.total_retrans: i64 = 0
         self.high_seq: i64 = 0  #: snd_nxt when recovery began
         self.lsndtime: i64 = 0
+        # scoreboard (RFC 2018, RFC 6675)
+        self.rx_sacks: list[tuple[int, int]] | None = None  #: of the segment being processed
+        self.highest_sack: TcpSkb | None = None  #: first never sacked beyond the highest sacked one
+        self.reordering: i64 = 0  #: packets
+        self.reord_seen: i64 = 0
+        self.rcv_dsack_seen: bool = False  #: of the ACK being processed: rx_opt.dsack
+        self.dsack_dups: i64 = 0  #: segments that D-SACK said came twice
+        self.is_sack_reneg: bool = False
+        # RACK (RFC 8985 section 6)
+        self.rack_mstamp: i64 = 0  #: when the latest delivered segment was sent
+        self.rack_rtt: i64 = 0
+        self.rack_end_seq: i64 = 0
+        self.rack_last_delivered: i64 = 0
+        self.rack_reo_wnd_steps: i64 = 1
+        self.rack_reo_wnd_persist: i64 = 0
+        self.rack_dsack_seen: bool = False
+        self.rack_advanced: bool = False
+        # TLP (RFC 8985 section 7)
+        self.tlp_high_seq: i64 = 0  #: snd_nxt at the probe, 0 for none outstanding
+        self.tlp_retrans: bool = False  #: the probe was a retransmission
+        # F-RTO (RFC 5682), undo, PRR (RFC 6937)
+        self.frto: bool = False
+        self.undo_marker: i64 = 0  #: snd_una when the window was reduced, 0: nothing to undo
+        self.undo_retrans: i64 = 0  #: retransmissions that could still be shown to be needless
+        self.prr_delivered: i64 = 0
+        self.prr_out: i64 = 0
+        # smallest RTT of the last tcp_min_rtt_wlen seconds: three samples, (when, ns)
+        self.min_rtt: i64 = RTT_UNKNOWN  # the minimum now
+        self.min_rtt_time: list[int] = []
+        self.min_rtt_value: list[int] = []
+
+    def _init_rate(self) -> None:
+        """Delivery rate (tcp_rate.c) and pacing."""
+        self.delivered: i64 = 0  #: packets
+        self.delivered_ce: i64 = 0
+        self.lost: i64 = 0
+        self.app_limited: i64 = 0  #: ``delivered`` that ends the bubble, 0 for none
+        self.first_tx_mstamp: i64 = 0
+        self.delivered_mstamp: i64 = 0
+        self.rate_delivered: i64 = 0
+        self.rate_interval: i64 = 0  #: ns
+        self.rate_app_limited: bool = False
+        self.pacing_rate: i64 = PACING_UNLIMITED  #: bytes a second
+        self.max_pacing_rate: i64 = PACING_UNLIMITED  #: SO_MAX_PACING_RATE
+        self.pacing_status: i64 = SK_PACING_NONE
+        self.pacing_shift: i64 = 10  #: a burst is at most pacing_rate >> this
+        self.tcp_wstamp: i64 = 0  #: earliest departure of the next segment (ns)
+        self.pacing_timer: Timer | None = None
 
     def _init_receive(self) -> None:
         self.irs: i64 = 0
@@ -154,9 +261,6 @@ class TcpControl(Sock):
         self.advmss: i64 = 1460
         self.receive_queue: deque[RcvSegment] | None = None
         self.ofo: OfoQueue | None = None
-        self.rcvq_space: i64 = 0
-        self.rcvq_seq: i64 = 0
-        self.rcvq_time: i64 = 0
         self.fin_received: bool = False
         self.rcvlowat: i64 = 1
         self.rcvbuf_locked: bool = False  #: SO_RCVBUF was set: no autotuning (SOCK_RCVBUF_LOCK)
@@ -171,6 +275,27 @@ class TcpControl(Sock):
         self.last_oow_ack_time: i64 = 0
         self.challenge_window: i64 = 0
         self.challenge_count: i64 = 0
+
+    def _init_receive_memory(self) -> None:
+        """Right-sizing, SACK to send, urgent data."""
+        self.rcvq_space: i64 = 0
+        self.rcvq_seq: i64 = 0
+        self.rcvq_time: i64 = 0
+        self.rcv_rtt: i64 = 0  #: receiver's round-trip time (rcv_rtt_est), ns
+        self.rcv_rtt_seq: i64 = 0
+        self.rcv_rtt_time: i64 = 0
+        self.rcv_rtt_last_tsecr: i64 = 0
+        self.duplicate_sack: tuple[int, int] | None = None  #: D-SACK that the next ACK reports
+        self.selective_acks: list[tuple[int, int]] = []  #: most recent first, at most 4
+        self.compressed_ack: i64 = 0  #: ACKs held back
+        self.dup_ack_counter: i64 = 0
+        self.compressed_ack_rcv_nxt: i64 = 0
+        self.compressed_ack_timer: Timer | None = None
+        self.rcv_ooopack: i64 = 0
+        self.urg_data: i64 = 0  #: TCP_URG_VALID and the byte, TCP_URG_NOTYET, TCP_URG_READ, 0
+        self.urg_seq: i64 = 0
+        self.recvmsg_inq: bool = False  #: TCP_INQ
+        self.forward_alloc: i64 = 0  #: bytes reserved of tcp_mem and not in use
 
     def _init_timers(self) -> None:
         self.srtt: i64 = 0  #: smoothed round-trip time, 0 before the first sample
@@ -197,6 +322,12 @@ class TcpControl(Sock):
         self.syn_retries: i64 = 0
         self.linger2: i64 = 0  #: ns in FIN_WAIT2, 0: the sysctl, -1: none at all
         self.user_timeout: i64 = 0  #: ns
+        self.total_rto: i64 = 0  #: timeouts, ever (tcp_info)
+        self.total_rto_recoveries: i64 = 0
+        self.total_rto_time: i64 = 0  #: ns
+        self.rto_stamp: i64 = 0  #: when the present run of timeouts began
+        self.rto_min_ns: i64 = 0  #: TCP_RTO_MIN_US, 0: the sysctl
+        self.rto_max_ns: i64 = 0  #: TCP_RTO_MAX_MS, 0: the sysctl
 
     def _init_options(self) -> None:
         self.tstamp_ok: bool = False
@@ -209,7 +340,30 @@ class TcpControl(Sock):
         self.rcv_tsval: i64 = 0
         self.rcv_tsecr: i64 = 0
 
+    def _init_statistics(self) -> None:
+        """What struct tcp_info tells and nothing decides."""
+        self.bytes_sent: i64 = 0
+        self.bytes_retrans: i64 = 0
+        self.bytes_acked: i64 = 0
+        self.bytes_received: i64 = 0
+        self.segs_in: i64 = 0
+        self.segs_out: i64 = 0
+        self.data_segs_in: i64 = 0
+        self.data_segs_out: i64 = 0
+        self.chrono_start: i64 = 0
+        self.chrono_type: i64 = TCP_CHRONO_UNSPEC
+        self.chrono_busy: i64 = 0  #: ns each
+        self.chrono_rwnd_limited: i64 = 0
+        self.chrono_sndbuf_limited: i64 = 0
+
     def _init_listen(self) -> None:
+        self.defer_accept: i64 = 0  #: TCP_DEFER_ACCEPT: SYN-ACKs that wait for data
+        self.save_syn: i64 = 0  #: TCP_SAVE_SYN
+        self.saved_syn: bytes = b""
+        self.fastopen_max_qlen: i64 = 0  #: TCP_FASTOPEN: its queue, 0 for none
+        self.fastopen_qlen: i64 = 0
+        self.fastopen_key: bytes = b""  #: TCP_FASTOPEN_KEY, b"": the stack's
+        self.syn_wait_warned: bool = False  #: cookies were said once
         self.bind_bucket: BindBucket | None = None
         self.max_ack_backlog: i64 = 0
         self.accept_queue: deque[TcpControl] | None = None

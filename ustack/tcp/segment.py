@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 TCPCB_SACKED_ACKED: Final = 0x01
 TCPCB_SACKED_RETRANS: Final = 0x02
 TCPCB_LOST: Final = 0x04
+TCPCB_TAGBITS: Final = 0x07
+TCPCB_REPAIRED: Final = 0x10  #: acknowledged by nobody: made by collapsing
 TCPCB_EVER_RETRANS: Final = 0x80
+TCPCB_RETRANS: Final = TCPCB_SACKED_RETRANS | TCPCB_EVER_RETRANS
 
 #: What an skb costs beside its bytes, in accounting of memory (bytes; Linux: SKB_TRUESIZE(0) is 576 to 768).
 SKB_OVERHEAD: Final[i64] = 576
@@ -32,7 +35,18 @@ class TcpSkb:
         self.len: i64 = 0
         self.pcount: i64 = 1  #: segments of one MSS on the wire (tcp_skb_pcount)
         self.sacked: i64 = 0
-        self.sent_at: i64 = 0  #: ns, of the last transmission; 0: never sent
+        self.sent_at: i64 = 0  #: ns, of the last transmission (skb_mstamp); 0: never sent
+        self.eor: bool = False  #: MSG_EOR: nothing may be appended
+        # delivery rate: the connection as it was when this was sent (struct tcp_skb_cb.tx)
+        self.tx_delivered: i64 = 0
+        self.tx_delivered_ce: i64 = 0
+        self.tx_first_mstamp: i64 = 0
+        self.tx_delivered_mstamp: i64 = 0
+        self.tx_is_app_limited: bool = False
+        self.tx_in_flight: i64 = 0
+        # in the order of transmission (tcp_tsorted_anchor); of one connection
+        self.tsorted_prev: TcpSkb | None = None
+        self.tsorted_next: TcpSkb | None = None
 
     @property
     def truesize(self) -> i64:
