@@ -18,7 +18,17 @@ from ustack.timer import NSEC_PER_MSEC, NSEC_PER_SEC
 from ustack.wire import arp, ethernet, icmp, ipv4, tcp
 from ustack.wire.checksum import csum_fold, csum_partial, csum_tcpudp_nofold
 from ustack.wire.ethernet import ETH_HLEN, ETH_P_ARP, ETH_P_IP, ETH_ZLEN
-from ustack.wire.ipv4 import IP_DF, IPPROTO_ICMP, IPPROTO_TCP, addr_to_str, str_to_addr
+from ustack.wire.ipv4 import (
+    IP_DF,
+    IPOPT_END,
+    IPOPT_LSRR,
+    IPOPT_NOOP,
+    IPOPT_SSRR,
+    IPPROTO_ICMP,
+    IPPROTO_TCP,
+    addr_to_str,
+    str_to_addr,
+)
 from ustack.wire.tcp import TCPHDR_ACK, TCPHDR_FIN, TCPHDR_SYN
 
 if TYPE_CHECKING:
@@ -64,11 +74,13 @@ class Segment:
         self.ttl = int(iph.ttl)
         self.tos = int(iph.tos)
         self.dont_fragment = bool(iph.frag_off & IP_DF)
+        self.ip_options = frame[ETH_HLEN + 20 : ETH_HLEN + int(iph.header_len)]
         self.sport = int(th.sport)
         self.dport = int(th.dport)
         self.seq = int(th.seq)
         self.ack = int(th.ack_seq)
         self.flags = int(th.flags)
+        self.urg_ptr = int(th.urg_ptr)
         self.window = int(th.window)  #: the field as it stands there, not scaled
         self.data = frame[th.payload : th.end]
         self.raw_options = frame[th.options : th.payload]
@@ -79,6 +91,7 @@ class Segment:
         self.saw_tstamp = bool(options.saw_tstamp)
         self.tsval = int(options.tsval)
         self.tsecr = int(options.tsecr)
+        self.sacks = [] if options.sacks is None else list(options.sacks)  #: as on the wire
         self.gso_size = 0  #: of a super-segment, with a device that cuts them
         self._text = tcp.describe(th, frame)
 
@@ -106,17 +119,20 @@ class Host:
         features: int = NO_OFFLOAD,
         mtu: int = 1500,
         start: int = START,
+        sack: bool = False,
+        congestion: str = "reno",
     ) -> None:
         self.now = start
         self.zero = start
         self.stack = Stack(seed, start)
+        self.stack.sysctl.set("net.ipv4.tcp_congestion_control", congestion)  # Reno: sums that one does in one's head
         self.net = self.stack.net
         self.nic = NicRegisters()
         self.dev = E1000(self.stack.devices, "eth0", STACK_MAC, self.nic, mtu, features)
         self.stack.add_device(self.dev)
         self.stack.add_address(f"{STACK}/24", self.dev)
         self.out: list[Segment] = []  #: sent by the stack, not yet expected
-        self.others: list[bytes] = []  #: IPv4 packets of the stack that are not TCP
+        self.others: list[bytes] = []  #: IPv4 packets of the stack that are not TCP, or only a part of it
         self.batching = False
         self.injected = 0  #: TCP segments since the mark
         self.emitted = 0
@@ -124,6 +140,7 @@ class Host:
         self.events = Events()
         # the connection, as the peer sees it
         self.mss, self.wscale, self.timestamps, self.window = mss, wscale, timestamps, window
+        self.sack = sack
         self.iss = iss
         self.nxt = 0  #: relative: what the peer sends next
         self.irs = 0  #: the stack's ISN
@@ -199,14 +216,15 @@ class Host:
         iph = ipv4.parse(frame, ETH_HLEN, len(frame))
         assert iph is not None and ipv4.checksum_ok(frame, iph)
         end = ETH_HLEN + int(iph.total_len)
-        if iph.protocol != IPPROTO_TCP:
+        if iph.protocol != IPPROTO_TCP or iph.is_fragment:
             self.others.append(frame[ETH_HLEN:end])
             return False
         start = ETH_HLEN + int(iph.header_len)
         th = tcp.parse(frame, start, end)
         assert th is not None
         if not partial:
-            pseudo = csum_tcpudp_nofold(iph.saddr, iph.daddr, end - start, IPPROTO_TCP)
+            last_hop = end_of_route(frame[ETH_HLEN + 20 : start]) or iph.daddr
+            pseudo = csum_tcpudp_nofold(iph.saddr, last_hop, end - start, IPPROTO_TCP)
             assert csum_partial(frame, start, end, pseudo) == M32 >> 16, "the stack sent a wrong checksum"
         segment = Segment(self.now, frame, iph, th)
         segment.gso_size = gso_size
@@ -257,11 +275,12 @@ class Host:
         ttl: int = 64,
         tos: int = 0,
         mac: int = STACK_MAC,
+        ip_options: bytes = b"",
     ) -> None:
         """Put an IPv4 packet on the wire."""
         out = BytesWriter()
-        total = 20 + len(payload)
-        ipv4.emit(out, tos, total, 1, IP_DF, ttl, protocol, str_to_addr(src), str_to_addr(dst))
+        total = 20 + len(ip_options) + len(payload)
+        ipv4.emit(out, tos, total, 1, IP_DF, ttl, protocol, str_to_addr(src), str_to_addr(dst), ip_options)
         self._frame(ethernet.header(mac, PEER_MAC, ETH_P_IP) + out.getvalue() + payload)
         if not self.batching:
             self.poll()
@@ -285,11 +304,12 @@ class Host:
         mac: int = STACK_MAC,
         corrupt: bool = False,
         doff: int | None = None,
+        ip_options: bytes = b"",
     ) -> None:
         """Send a segment to the stack: by default in order, acknowledging all that was sent.
 
         ``window`` in bytes, ``options`` as they shall stand there (default: timestamps where agreed); ``doff`` lies
-        about the header's length, in words.
+        about the header's length, in words; ``ip_options`` are whole words.
         """
         bits = flag_bits(flags)
         relative = self.nxt if seq is None else seq
@@ -321,7 +341,7 @@ class Host:
         check = int(csum_fold(csum_partial(bytes(raw), 0, len(raw), pseudo))) ^ (1 if corrupt else 0)
         raw[16:18] = check.to_bytes(2, "big")
         self.injected += 1
-        self.packet(IPPROTO_TCP, bytes(raw), src, dst, ttl, tos, mac)
+        self.packet(IPPROTO_TCP, bytes(raw), src, dst, ttl, tos, mac, ip_options)
 
     def batch(self) -> Batch:
         """``with c.batch():`` what is injected inside comes to the stack as one batch of frames."""
@@ -332,6 +352,11 @@ class Host:
         value = self.tsval() if tsval is None else tsval
         return tcp.timestamp_option(value, self.tsecr if tsecr is None else tsecr)
 
+    def sack_option(self, *blocks: tuple[int, int]) -> bytes:
+        """Options that say that the peer has ``blocks``, relative to the stack's ISN; with timestamps where agreed."""
+        absolute = [((self.irs + start) & M32, (self.irs + end) & M32) for start, end in blocks]
+        return (self.ts_option() if self.ts_ok else b"") + tcp.sack_option(absolute)
+
     def tsval(self) -> int:
         """The peer's timestamp clock: ms since the beginning, and an offset."""
         return ((self.now - START) // MSEC + self.tsval_offset) & M32
@@ -339,7 +364,7 @@ class Host:
     def syn_options(self) -> bytes:
         """What the peer's SYN or SYN-ACK offers."""
         wscale = -1 if self.wscale is None else self.wscale
-        return tcp.syn_options(self.mss or 0, wscale, False, self.timestamps, self.tsval(), self.tsecr)
+        return tcp.syn_options(self.mss or 0, wscale, self.sack, self.timestamps, self.tsval(), self.tsecr)
 
     def icmp(
         self,
@@ -386,6 +411,16 @@ class Batch:
     def __exit__(self, *exc: object) -> None:
         self.peer.batching = False
         self.peer.poll()
+
+
+def end_of_route(options: bytes) -> int:
+    """The last address of the source route in an IP header's ``options``, 0 if there is none."""
+    at = 0
+    while at < len(options) and options[at] != IPOPT_END:
+        if options[at] in (IPOPT_LSRR, IPOPT_SSRR):
+            return int.from_bytes(options[at : at + options[at + 1]][-4:], "big")
+        at += 1 if options[at] == IPOPT_NOOP else options[at + 1]
+    return 0
 
 
 def tcp_sock(sock: Socket) -> TcpSock:

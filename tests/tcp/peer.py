@@ -5,7 +5,7 @@
         c.expect("PA", seq=1, ack=1, data=b"abc")
         c.inject("A", ack=4)
         c.silent(until=SEC)
-        c.counted(TCPOrigDataSent=1, TCPDelivered=1, TCPPureAcks=1)
+        c.counted(TCPOrigDataSent=1, TCPDelivered=1, TCPHPAcks=1)
 
 The stack is 192.0.2.2, the peer 192.0.2.1: a NIC's rings with nobody but the test behind them. It answers ARP by
 itself and nothing else. Sequence numbers are relative: ``seq`` of what the stack sends and ``ack`` of what the peer
@@ -70,8 +70,9 @@ _BELOW: Final = ("Path", "RtCache", "Neigh")
 class Peer(Host):
     """A host that expects: the script's verbs, the application's calls, the books.
 
-    ``mss``, ``wscale`` and ``timestamps`` are what the peer's SYN or SYN-ACK offers (None: not at all); ``window`` is
-    what it advertises, in bytes. ``features``: the stack's NIC; with E1000_FEATURES super-segments come out whole.
+    ``mss``, ``wscale``, ``timestamps`` and ``sack`` are what the peer's SYN or SYN-ACK offers (None: not at all);
+    ``window`` is what it advertises, in bytes. ``features``: the stack's NIC; with E1000_FEATURES super-segments come
+    out whole.
     """
 
     # -- what is expected
@@ -340,9 +341,10 @@ def established(
     features: int = NO_OFFLOAD,
     mtu: int = 1500,
     peer: Peer | None = None,
+    sack: bool = False,
 ) -> Peer:
     """ESTABLISHED: accepted, or connected if ``active``. Both sides have sent nothing but their SYNs: seq 1, ack 1."""
-    c = peer or Peer(mss, wscale, timestamps, window, iss, seed, features, mtu)
+    c = peer or Peer(mss, wscale, timestamps, window, iss, seed, features, mtu, sack=sack)
     if active:
         c.connected()
     else:

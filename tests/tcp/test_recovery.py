@@ -24,6 +24,7 @@ def in_flight(count: int = 10, queued: int = 0, features: int = NO_OFFLOAD) -> P
     c = established(features=features, wscale=4, window=400_000)
     c.inject("A", window=400_000)
     c.tp.snd_cwnd = count
+    c.tp.snd_cwnd_stamp = c.now  # it has not been idle
     c.tp.sndbuf = 1 << 20
     c.app_send(data((count + queued) * MSS))
     assert sum(len(s.data) for s in c.out) == count * MSS
@@ -50,8 +51,10 @@ def test_the_third_duplicate_ack_retransmits_the_first_segment() -> None:
         dupacks(c, 1)
         c.expect("A", seq=1, data=data(MSS))
         c.silent()
-        assert (c.tp.ca_state, c.tp.snd_ssthresh, c.tp.snd_cwnd, c.tp.lost_out) == (TCP_CA_RECOVERY, 5, 5, 1)
-        c.counted(RetransSegs=1, TCPRenoRecovery=1, TCPFastRetrans=1, TCPPureAcks=3)
+        # RFC 6937: cwnd comes down with what is delivered, and is what is in flight and the one retransmission now
+        assert (c.tp.ca_state, c.tp.snd_ssthresh, c.tp.snd_cwnd, c.tp.lost_out) == (TCP_CA_RECOVERY, 5, 7, 1)
+        assert (c.tp.prr_delivered, c.tp.prr_out, c.tp.prior_cwnd) == (1, 1, 10)
+        c.counted(RetransSegs=1, TCPRenoRecovery=1, TCPFastRetrans=1, TCPPureAcks=3, TCPDelivered=3)
 
 
 def test_only_the_first_piece_of_a_super_segment_is_retransmitted() -> None:
@@ -130,7 +133,7 @@ def test_a_partial_ack_retransmits_the_next_hole_at_once() -> None:
         c.inject("A", ack=1 + 10 * MSS)
         c.silent(until=10 * SEC)
         assert c.tp.packets_out == c.tp.lost_out == c.tp.retrans_out == c.tp.sacked_out == 0
-        c.counted(RetransSegs=3, TCPRenoRecovery=1, TCPFastRetrans=3, TCPDelivered=10, TCPPureAcks=9)
+        c.counted(RetransSegs=3, TCPRenoRecovery=1, TCPFastRetrans=3, TCPDelivered=10, TCPPureAcks=6, TCPHPAcks=3)
 
 
 def test_recovery_ends_beyond_what_was_in_flight_and_leaves_half_the_window() -> None:
@@ -178,22 +181,22 @@ def test_reordering_by_less_than_three_costs_nothing() -> None:
         c.inject("A", ack=1 + 3 * MSS)
         assert (c.tp.ca_state, c.tp.sacked_out, c.tp.snd_ssthresh) == (TCP_CA_OPEN, 0, 0x7FFF_FFFF)
         c.silent()
-        c.counted(TCPPureAcks=3, TCPDelivered=3)
+        c.counted(TCPPureAcks=2, TCPHPAcks=1, TCPDelivered=3)
 
 
 # -- misbehaving receivers
 
 
 def test_an_optimistic_ack_is_answered_and_moves_nothing() -> None:
-    """RFC 9293, fifth step: "If the ACK acks something not yet sent (SEG.ACK > SND.NXT), then send an ACK, drop"."""
+    """RFC 9293, fifth step: "If the ACK acks something not yet sent (SEG.ACK > SND.NXT) [...] drop"; as Linux without
+    an answer while established."""
     with in_flight(queued=10) as c:
         una, cwnd = int(c.tp.snd_una), int(c.tp.snd_cwnd)
         for ack in (2 + 10 * MSS, 1 + 20 * MSS, 1 + 0x7000_0000):
             c.inject("A", ack=ack)
         assert (c.tp.snd_una, c.tp.snd_cwnd, c.tp.packets_out) == (una, cwnd, 10)
-        c.expect("A", seq=1 + 10 * MSS, ack=1)
         c.silent()
-        c.counted(*[Reason.TCP_ACK_UNSENT_DATA] * 3, TCPChallengeACK=1, TCPACKSkippedChallenge=2)
+        c.counted(*[Reason.TCP_ACK_UNSENT_DATA] * 3)
 
 
 def test_dividing_an_ack_opens_the_window_no_faster() -> None:

@@ -6,11 +6,13 @@ import errno
 
 import pytest
 
+from tests.tcp.flight import connected
 from tests.tcp.peer import MSEC, SEC, Peer, established
 from ustack.inet.options import SO_KEEPALIVE, SOL_SOCKET
 from ustack.sock import TCP_ESTABLISHED
 from ustack.tcp.control import TCP_CA_LOSS, TCP_CA_OPEN
 from ustack.tcp.options import IPPROTO_TCP, TCP_KEEPCNT, TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_USER_TIMEOUT
+from ustack.tcp.rtt import rto_after_backoff
 from ustack.tcp.states import State
 
 MSS = 1460
@@ -56,7 +58,7 @@ def test_the_timeout_doubles_with_every_retransmission_up_to_two_minutes() -> No
             at += delay
             c.expect("PA", seq=1, data=b"x", at=at)
             delay = min(2 * delay, 120 * SEC)
-        c.counted(TCPOrigDataSent=1, RetransSegs=13, TCPTimeouts=13)
+        c.counted(TCPOrigDataSent=1, RetransSegs=13, TCPTimeouts=13, TCPLostRetransmit=12)
 
 
 def test_an_acknowledgment_restarts_the_timer_and_the_last_one_stops_it() -> None:
@@ -124,22 +126,22 @@ def test_after_a_timeout_one_segment_goes_then_as_slow_start_allows() -> None:
     """RFC 5681 3.1: "cwnd MUST be set to no more than the loss window, LW, which equals 1 full-sized segment"."""
     with measured(0) as c:
         c.app_send(data(8 * MSS))
-        for number in range(8):
-            c.expect("A" if number < 7 else "PA", seq=1 + number * MSS, data=data(MSS))
+        assert [(s.seq - c.irs, len(s.data)) for s in c.out] == [(1 + number * MSS, MSS) for number in range(8)]
+        c.out.clear()
         c.expect("A", seq=1, data=data(MSS), at=200 * MSEC)
         c.silent()
         assert (c.tp.ca_state, c.tp.snd_cwnd, c.tp.snd_ssthresh, c.tp.lost_out) == (TCP_CA_LOSS, 1, 5, 8)
         c.inject("A", ack=1 + MSS)
         c.expect("A", seq=1 + MSS, data=data(MSS))
-        c.expect("A", seq=1 + 2 * MSS, data=data(MSS))
+        assert c.next_segment().end == (c.irs + 1 + 3 * MSS)
         c.silent()
         c.inject("A", ack=1 + 2 * MSS)
         c.expect("A", seq=1 + 3 * MSS, data=data(MSS))
-        c.expect("A", seq=1 + 4 * MSS, data=data(MSS))
+        assert c.next_segment().end == (c.irs + 1 + 5 * MSS)
         c.inject("A", ack=1 + 8 * MSS)  # the rest had arrived
         c.silent(until=10 * SEC)
         assert c.tp.packets_out == c.tp.lost_out == c.tp.retrans_out == 0
-        c.counted(TCPOrigDataSent=8, RetransSegs=5, TCPTimeouts=1, TCPSlowStartRetrans=4, TCPDelivered=8, TCPPureAcks=3)
+        c.counted(TCPOrigDataSent=8, RetransSegs=5, TCPTimeouts=1, TCPSlowStartRetrans=4, TCPDelivered=8, TCPHPAcks=3)
 
 
 def test_the_loss_state_ends_with_the_first_ack_beyond_it() -> None:
@@ -166,12 +168,120 @@ def test_ssthresh_is_halved_once_for_a_segment_however_often_it_is_sent() -> Non
     once, the value of ssthresh is held constant"."""
     with measured(0) as c:
         c.tp.snd_cwnd = 40
+        c.tp.snd_cwnd_stamp = c.now
         c.app_send(data(8 * MSS))
         c.out.clear()
         c.run(200 * MSEC)
         assert c.tp.snd_ssthresh == 20
         c.run(10 * SEC)
         assert c.tp.snd_ssthresh == 20
+        c.out.clear()
+
+
+# -- what moves its value
+
+
+def test_the_least_variance_is_a_sysctl_a_socket_option_or_the_route() -> None:
+    """tcp_rto_min_us; RFC 6298 (2.4) says a second, which "SHOULD" be less where clocks are fine."""
+    with established() as c:
+        assert c.tp.rto_min() == 200 * MSEC
+        c.net.sysctl.tcp_rto_min_us = 50_000
+        assert c.tp.rto_min() == 50 * MSEC
+        c.tp.rto_min_ns = 5 * MSEC
+        assert c.tp.rto_min() == 5 * MSEC
+
+
+def test_a_small_one_doubles_as_far_as_any_other() -> None:
+    """RFC 6298 (5.5): from a millisecond on (tcp_rto_min_us) it takes seventeen doublings to two minutes, not ten."""
+    with established() as c:
+        c.tp.rto = MSEC
+        for backoff, rto in ((0, 1), (10, 1024), (16, 65_536), (17, 120_000), (255, 120_000)):
+            c.tp.backoff = backoff
+            assert rto_after_backoff(c.tp) == rto * MSEC
+
+
+def test_a_thin_stream_s_timeout_has_the_maximum_too() -> None:
+    """Linux: clamp(__tcp_set_rto(tp), tcp_rto_min(sk), tcp_rto_max(sk)), and the route's rto_min knows no bound."""
+    with measured(0) as c:
+        c.net.sysctl.tcp_thin_linear_timeouts = 1
+        c.tp.snd_ssthresh = 10
+        c.app_send(b"x")
+        c.expect("PA", data=b"x")
+        c.tp.rto_min_ns = 1000 * SEC
+        c.expect("PA", seq=1, data=b"x", at=200 * MSEC)
+        assert c.tp.rto == 120 * SEC
+
+
+@pytest.mark.parametrize("option", [False, True])
+def test_the_longest_timeout_is_a_sysctl_or_a_socket_option(option: bool) -> None:
+    """RFC 6298 (2.5): "A maximum value MAY be placed on RTO"; tcp_rto_max_ms, TCP_RTO_MAX_MS."""
+    with measured(0) as c:
+        if option:
+            c.tp.rto_max_ns = 1 * SEC
+        else:
+            c.net.sysctl.tcp_rto_max_ms = 1000
+        c.app_send(b"x")
+        c.expect("PA", data=b"x")
+        for at in (200, 600, 1400, 2400, 3400, 4400):
+            c.expect("PA", seq=1, data=b"x", at=at * MSEC)
+
+
+def test_a_thin_stream_does_not_back_off_at_first() -> None:
+    """tcp_thin_linear_timeouts: with less than four segments in flight, six times, once it has left slow start."""
+    with measured(0) as c:
+        c.net.sysctl.tcp_thin_linear_timeouts = 1
+        c.tp.snd_ssthresh = 10
+        c.app_send(b"x")
+        c.expect("PA", data=b"x")
+        for number in range(1, 8):
+            c.expect("PA", seq=1, data=b"x", at=200 * number * MSEC)
+        c.expect("PA", seq=1, data=b"x", at=(1400 + 400) * MSEC)
+
+
+def test_timeouts_are_told_to_tcp_info() -> None:
+    """tcpi_total_rto, _recoveries, _time: runs of them, and how long each took."""
+    with connected() as c:
+        c.net.sysctl.tcp_early_retrans = 0
+        c.app_send(b"x")
+        c.expect("PA", data=b"x")
+        c.expect("PA", data=b"x", at=300 * MSEC)
+        c.expect("PA", data=b"x", at=900 * MSEC)
+        assert (c.tp.total_rto, c.tp.total_rto_recoveries, c.tp.total_rto_time) == (2, 1, 0)
+        c.run(100 * MSEC)
+        c.inject("A")
+        assert c.tp.total_rto_time == 700 * MSEC
+        c.app_send(b"y")
+        c.out.clear()
+        c.run(int(rto_after_backoff(c.tp)))
+        assert (c.tp.total_rto, c.tp.total_rto_recoveries) == (3, 2)
+        c.inject("A")
+        c.out.clear()
+
+
+def test_an_ack_of_late_data_does_not_put_the_timeout_off_for_ever() -> None:
+    """RFC 6298 (5.3) restarts the timer for new data that is acknowledged; SACKs of what was sent later do not."""
+    c = Peer(sack=True)
+    c.app_listen()
+    c.peer_syn()
+    c.expect("SA")
+    c.inject("A")
+    c.app_accept()
+    c.net.sysctl.tcp_early_retrans = 0
+    with c:
+        c.tp.reordering = 300
+        c.tp.reord_seen = 1
+        c.mark()
+        c.app_send(data(MSS))
+        c.out.clear()
+        for number in range(1, 4):
+            c.run(50 * MSEC)
+            c.app_send(data(MSS))
+            c.out.clear()
+            c.inject("A", ack=1, options=c.sack_option((1 + MSS, 1 + (number + 1) * MSS)))
+            c.out.clear()
+        assert c.tp.icsk_pending != 0
+        c.run_to(c.zero + SEC)
+        assert c.out and c.out[0].time - c.zero <= 250 * MSEC
         c.out.clear()
 
 
@@ -217,6 +327,7 @@ def test_a_connection_that_nobody_answers_ends_after_924_6_seconds() -> None:
             TCPOrigDataSent=1,
             RetransSegs=count,
             TCPTimeouts=count + 1,
+            TCPLostRetransmit=count - 1,
             TCPAbortOnTimeout=1,
             CurrEstab=-1,
             EstabResets=1,

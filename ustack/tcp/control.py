@@ -12,19 +12,24 @@ from typing import TYPE_CHECKING, Final
 from mypy_extensions import i64
 
 from ustack.routing.uapi import RTAX_INITCWND, RTAX_QUICKACK, RTAX_RTO_MIN
+from ustack.sock import PACING_UNLIMITED as PACING_UNLIMITED
 from ustack.sock import TCP_CLOSE, TCP_CLOSE_WAIT, TCP_ESTABLISHED, Sock
+from ustack.tcp.rtx_queue import RtxQueue
 from ustack.tcp.seq import before
 from ustack.tcp.states import Event, after, in_set
-from ustack.timer import NSEC_PER_MSEC, NSEC_PER_SEC, Timer
+from ustack.timer import NSEC_PER_MSEC, NSEC_PER_SEC, NSEC_PER_USEC, Timer
 
 if TYPE_CHECKING:
     from ustack.net import Net
     from ustack.packet import Buffer
     from ustack.tcp.congestion.base import CongestionOps, CongestionState
+    from ustack.tcp.minmax import MinMax
     from ustack.tcp.ofo import OfoQueue, RcvSegment
     from ustack.tcp.ports import BindBucket
+    from ustack.tcp.request import RequestSock
     from ustack.tcp.segment import TcpSkb
     from ustack.tcp.tables import TcpTables
+    from ustack.tcp.tx_watch import TxWatch
 
 # include/net/tcp.h
 TCP_RTO_MAX: Final[i64] = 120 * NSEC_PER_SEC
@@ -42,8 +47,6 @@ TCP_MAX_QUICKACKS: Final[i64] = 16
 TCP_TIMEWAIT_LEN: Final[i64] = 60 * NSEC_PER_SEC
 TCP_INIT_CWND: Final[i64] = 10
 TCP_INFINITE_CWND: Final[i64] = 0x7FFF_FFFF
-#: "Not paced" (sk_pacing_rate ~0).
-PACING_UNLIMITED: Final[i64] = 0x7FFF_FFFF_FFFF_FFFF
 TCP_INFINITE_SSTHRESH: Final[i64] = 0x7FFF_FFFF
 #: RFC 9293 MUST-15: "default ... 536" for IPv4 without an MSS option.
 TCP_MSS_DEFAULT: Final[i64] = 536
@@ -52,6 +55,8 @@ TCP_MIN_MSS: Final[i64] = 88
 TCP_FASTRETRANS_THRESH: Final[i64] = 3
 #: RFC 7323 section 5.5: a TS.Recent older than 24 days is no longer believed.
 TCP_PAWS_24DAYS: Final[i64] = 24 * 86_400 * NSEC_PER_SEC
+#: Half of what a segment costs is text, until one has come (TCP_DEFAULT_SCALING_RATIO).
+TCP_DEFAULT_SCALING_RATIO: Final[i64] = 128
 #: NOP, NOP, and the timestamp option (RFC 7323 appendix A; bytes).
 TIMESTAMP_LEN: Final[i64] = 12
 #: RFC 7323 section 5.3: how far TS.Recent may be ahead, in timestamp units, and a segment still be accepted.
@@ -104,6 +109,19 @@ ICSK_ACK_TIMER: Final = 2
 ICSK_ACK_PUSHED: Final = 4  #: the peer may have nothing more to send: answer once it is read
 ICSK_ACK_NOW: Final = 8
 ICSK_ACK_PUSHED2: Final = 16
+ICSK_ACK_NOMEM: Final = 32  #: a segment was refused for want of memory: say that the window is closed
+
+# sysctl tcp_fastopen
+TFO_CLIENT_ENABLE: Final[i64] = 1
+TFO_SERVER_ENABLE: Final[i64] = 2
+TFO_CLIENT_NO_COOKIE: Final[i64] = 4
+TFO_SERVER_COOKIE_NOT_REQD: Final[i64] = 0x200
+TFO_SERVER_WO_SOCKOPT1: Final[i64] = 0x400  #: every listener has Fast Open, with its backlog as queue
+
+# urg_data
+TCP_URG_VALID: Final = 0x0100
+TCP_URG_NOTYET: Final = 0x0200
+TCP_URG_READ: Final = 0x0400
 
 
 class TcpControl(Sock):
@@ -144,7 +162,7 @@ class TcpControl(Sock):
         self.user_mss: i64 = 0
         self.pmtu: i64 = 0
         self.write_queue: deque[TcpSkb] | None = None  #: not sent yet
-        self.rtx_queue: deque[TcpSkb] | None = None  #: sent, not acknowledged
+        self.rtx_queue: RtxQueue | None = None  #: sent, not acknowledged
         self.wmem_queued: i64 = 0
         self.sock_nospace: bool = False
         self.tsq_throttled: bool = False  #: waits for its device's queue (TSQ_THROTTLED)
@@ -171,7 +189,11 @@ class TcpControl(Sock):
         self.fastopen_connect: bool = False  #: TCP_FASTOPEN_CONNECT
         self.fastopen_no_cookie: bool = False  #: TCP_FASTOPEN_NO_COOKIE
         self.fastopen_client_fail: i64 = 0
-        self.fastopen_cookie: bytes = b""  #: to send; b"" asks for one
+        self.fastopen_cookie: bytes | None = None  #: for the next SYN; b"" asks for one, None: no option
+        self.fastopen_exp: bool = False  #: ... in the experimental option
+        self.fastopen_req: bool = False  #: a connect with Fast Open is under way (fastopen_req)
+        self.syn_fastopen_exp: bool = False
+        self.syn_fastopen_ch: bool = False  #: it may show that Fast Open works again
         self.fastopen_data: Buffer | None = None  #: what waits for the SYN
 
     def _init_recovery(self) -> None:
@@ -200,16 +222,17 @@ class TcpControl(Sock):
         self.lsndtime: i64 = 0
         # scoreboard (RFC 2018, RFC 6675)
         self.rx_sacks: list[tuple[int, int]] | None = None  #: of the segment being processed
+        self.recv_sack_cache: list[tuple[int, int]] = []  #: the blocks of the last ACK that had any, in order
         self.highest_sack: TcpSkb | None = None  #: first never sacked beyond the highest sacked one
-        self.reordering: i64 = 0  #: packets
+        self.retransmit_skb_hint: TcpSkb | None = None  #: nothing before it waits to be sent again
+        self.reordering: i64 = self.net.sysctl.tcp_reordering  #: packets
         self.reord_seen: i64 = 0
-        self.rcv_dsack_seen: bool = False  #: of the ACK being processed: rx_opt.dsack
         self.dsack_dups: i64 = 0  #: segments that D-SACK said came twice
         self.is_sack_reneg: bool = False
         # RACK (RFC 8985 section 6)
-        self.rack_mstamp: i64 = 0  #: when the latest delivered segment was sent
         self.rack_rtt: i64 = 0
         self.rack_end_seq: i64 = 0
+        self.rack_order: i64 = 0  #: the latest transmission that was delivered (TcpSkb.tx_order)
         self.rack_last_delivered: i64 = 0
         self.rack_reo_wnd_steps: i64 = 1
         self.rack_reo_wnd_persist: i64 = 0
@@ -224,24 +247,21 @@ class TcpControl(Sock):
         self.undo_retrans: i64 = 0  #: retransmissions that could still be shown to be needless
         self.prr_delivered: i64 = 0
         self.prr_out: i64 = 0
-        # smallest RTT of the last tcp_min_rtt_wlen seconds: three samples, (when, ns)
-        self.min_rtt: i64 = RTT_UNKNOWN  # the minimum now
-        self.min_rtt_time: list[int] = []
-        self.min_rtt_value: list[int] = []
+        self.min_rtt: i64 = RTT_UNKNOWN  #: smallest RTT of the last tcp_min_rtt_wlen seconds (ns)
+        self.rtt_min: MinMax | None = None  #: the filter that says so
 
     def _init_rate(self) -> None:
         """Delivery rate (tcp_rate.c) and pacing."""
         self.delivered: i64 = 0  #: packets
         self.delivered_ce: i64 = 0
         self.lost: i64 = 0
-        self.app_limited: i64 = 0  #: ``delivered`` that ends the bubble, 0 for none
+        self.app_limited: i64 = -1  #: ``delivered`` that ends the bubble, 0 for none; -1: until the first delivery
         self.first_tx_mstamp: i64 = 0
         self.delivered_mstamp: i64 = 0
         self.rate_delivered: i64 = 0
         self.rate_interval: i64 = 0  #: ns
-        self.rate_app_limited: bool = False
+        self.rate_app_limited: bool = True
         self.pacing_rate: i64 = PACING_UNLIMITED  #: bytes a second
-        self.max_pacing_rate: i64 = PACING_UNLIMITED  #: SO_MAX_PACING_RATE
         self.pacing_status: i64 = SK_PACING_NONE
         self.pacing_shift: i64 = 10  #: a burst is at most pacing_rate >> this
         self.tcp_wstamp: i64 = 0  #: earliest departure of the next segment (ns)
@@ -253,28 +273,28 @@ class TcpControl(Sock):
         self.copied_seq: i64 = 0  #: first byte the user has not read
         self.rcv_wup: i64 = 0  #: rcv_nxt when the window was last advertised
         self.rcv_wnd: i64 = 0
+        self.rcv_retracted: bool = False  #: the window now ends before one that was promised, at
+        self.rcv_mwnd_seq: i64 = 0
         self.rcv_wscale: i64 = 0
         self.rcv_ssthresh: i64 = 0  #: how much of the buffer we dare to advertise yet
         self.window_clamp: i64 = 0
         self.rcv_mss: i64 = TCP_MSS_DEFAULT  #: guess of the peer's segment size
         self.last_seg_size: i64 = 0  #: of the last small segment that could be a full one of a small MSS
         self.advmss: i64 = 1460
+        self.scaling_ratio: i64 = TCP_DEFAULT_SCALING_RATIO  #: of 256: text in what a segment costs
+        self.window_limit: i64 = 0  #: what the link holds and the field says, 0 for no limit, ...
+        self.user_clamp: i64 = 0  #: ... and TCP_WINDOW_CLAMP: window_clamp never grows beyond them
         self.receive_queue: deque[RcvSegment] | None = None
         self.ofo: OfoQueue | None = None
         self.fin_received: bool = False
-        self.rcvlowat: i64 = 1
-        self.rcvbuf_locked: bool = False  #: SO_RCVBUF was set: no autotuning (SOCK_RCVBUF_LOCK)
-        self.sndbuf_locked: bool = False
         # delayed acknowledgement (struct icsk_ack)
         self.ack_pending: i64 = 0
         self.ack_quick: i64 = 0
-        self.ack_pingpong: bool = False
+        self.ack_pingpong: i64 = 0  #: answers sent within the ATO; from tcp_pingpong_thresh on it is interactive
         self.ato: i64 = 0
         self.lrcvtime: i64 = 0
         self.ack_queued: bool = False  #: on the list of ACKs that the end of the batch sends
         self.last_oow_ack_time: i64 = 0
-        self.challenge_window: i64 = 0
-        self.challenge_count: i64 = 0
 
     def _init_receive_memory(self) -> None:
         """Right-sizing, SACK to send, urgent data."""
@@ -292,10 +312,12 @@ class TcpControl(Sock):
         self.compressed_ack_rcv_nxt: i64 = 0
         self.compressed_ack_timer: Timer | None = None
         self.rcv_ooopack: i64 = 0
+        self.collapsed: i64 = 0  #: segments that the last collapse left (prune.py)
         self.urg_data: i64 = 0  #: TCP_URG_VALID and the byte, TCP_URG_NOTYET, TCP_URG_READ, 0
         self.urg_seq: i64 = 0
         self.recvmsg_inq: bool = False  #: TCP_INQ
-        self.forward_alloc: i64 = 0  #: bytes reserved of tcp_mem and not in use
+        self.tx_watch: TxWatch | None = None  #: who asks what becomes of what is sent
+        self.mem_charged: i64 = 0  #: bytes reserved of tcp_mem, whole pages (memory.py)
 
     def _init_timers(self) -> None:
         self.srtt: i64 = 0  #: smoothed round-trip time, 0 before the first sample
@@ -328,6 +350,8 @@ class TcpControl(Sock):
         self.rto_stamp: i64 = 0  #: when the present run of timeouts began
         self.rto_min_ns: i64 = 0  #: TCP_RTO_MIN_US, 0: the sysctl
         self.rto_max_ns: i64 = 0  #: TCP_RTO_MAX_MS, 0: the sysctl
+        self.delack_max_ns: i64 = TCP_DELACK_MAX  #: TCP_DELACK_MAX_US
+        self.thin_lto: bool = False  #: TCP_THIN_LINEAR_TIMEOUTS
 
     def _init_options(self) -> None:
         self.tstamp_ok: bool = False
@@ -362,12 +386,15 @@ class TcpControl(Sock):
         self.saved_syn: bytes = b""
         self.fastopen_max_qlen: i64 = 0  #: TCP_FASTOPEN: its queue, 0 for none
         self.fastopen_qlen: i64 = 0
+        self.fastopen_rsk: RequestSock | None = None  #: of a Fast Open child whose handshake is not done
         self.fastopen_key: bytes = b""  #: TCP_FASTOPEN_KEY, b"": the stack's
-        self.syn_wait_warned: bool = False  #: cookies were said once
+        self.fastopen_rst: list[int] | None = None  #: until when children that were reset count in the queue (ns)
+        self.synq_overflow: i64 = 0  #: when its queue last overflowed, 0 for never: only then cookies may come back
         self.bind_bucket: BindBucket | None = None
         self.max_ack_backlog: i64 = 0
         self.accept_queue: deque[TcpControl] | None = None
         self.syn_queue_len: i64 = 0
+        self.syn_queue_young: i64 = 0  #: those whose SYN-ACK has gone out once only
         self.parent: TcpControl | None = None  #: the listener whose accept queue holds it
 
     # -- state
@@ -405,11 +432,16 @@ class TcpControl(Sock):
 
     def tcp_space(self) -> i64:
         """Receive buffer still free, as window (bytes)."""
-        free = (self.rcvbuf - self.rmem_alloc) >> 1
-        return 0 if free < 0 else free
+        free = self.rcvbuf - self.rmem_alloc
+        return 0 if free < 0 else free * self.scaling_ratio >> 8
 
     def tcp_full_space(self) -> i64:
-        return self.rcvbuf >> 1
+        """All of the receive buffer as window (tcp_win_from_space)."""
+        return self.rcvbuf * self.scaling_ratio >> 8
+
+    def tcp_space_from_win(self, window: i64) -> i64:
+        """Buffer that a window of so many bytes takes."""
+        return (window << 8) // self.scaling_ratio
 
     def in_slow_start(self) -> bool:
         return self.snd_cwnd < self.snd_ssthresh
@@ -426,7 +458,7 @@ class TcpControl(Sock):
 
     def rtx_head(self) -> TcpSkb | None:
         """The oldest skb in flight (tcp_rtx_queue_head)."""
-        return self.rtx_queue[0] if self.rtx_queue else None
+        return None if self.rtx_queue is None else self.rtx_queue.first()
 
     def writes(self) -> deque[TcpSkb]:
         """The write queue; made on first use, so that an idle connection stays small."""
@@ -434,10 +466,10 @@ class TcpControl(Sock):
             self.write_queue = deque()
         return self.write_queue
 
-    def in_flight(self) -> deque[TcpSkb]:
+    def in_flight(self) -> RtxQueue:
         """The retransmission queue; made on first use."""
         if self.rtx_queue is None:
-            self.rtx_queue = deque()
+            self.rtx_queue = RtxQueue()
         return self.rtx_queue
 
     def received(self) -> deque[RcvSegment]:
@@ -449,10 +481,19 @@ class TcpControl(Sock):
     # -- timers: arming only; what happens when they fire is timers.py
 
     def reset_xmit_timer(self, what: i64, delay: i64) -> None:
-        """Arm the retransmission timer for ``what``: it waits for one thing at a time (inet_csk_reset_xmit_timer)."""
+        """Arm the retransmission timer for ``what``: it waits for one thing at a time (inet_csk_reset_xmit_timer).
+
+        A probe is not due before pacing lets anything go (tcp_reset_xmit_timer's pace_delay).
+        """
         self.icsk_pending = what
+        if what == ICSK_TIME_PROBE0 or what == ICSK_TIME_LOSS_PROBE:
+            delay += self.pacing_delay()
         if self.retransmit_timer is not None:
-            self.net.timers.mod_timer(self.retransmit_timer, self.net.now + min(delay, TCP_RTO_MAX))
+            self.net.timers.mod_timer(self.retransmit_timer, self.net.now + min(delay, self.rto_max()))
+
+    def pacing_delay(self) -> i64:
+        """How long pacing holds back what is sent next (ns; tcp_pacing_delay)."""
+        return max(self.tcp_wstamp - self.net.now, 0)
 
     def clear_xmit_timer(self) -> None:
         """Disarm it, whatever it waited for."""
@@ -468,7 +509,8 @@ class TcpControl(Sock):
         """tcp_clear_xmit_timers: nothing of a closed connection may fire (CVE-2022-1678)."""
         self.clear_xmit_timer()
         self.ack_pending = 0
-        for timer in (self.delack_timer, self.keepalive_timer):
+        self.clear_compressed_ack()
+        for timer in (self.delack_timer, self.keepalive_timer, self.pacing_timer):
             if timer is not None:
                 self.net.timers.del_timer(timer)
 
@@ -497,11 +539,24 @@ class TcpControl(Sock):
     def enter_quickack_mode(self, max_quickacks: i64) -> None:
         """Answer the next segments at once (tcp_enter_quickack_mode)."""
         self.incr_quickack(max_quickacks)
-        self.ack_pingpong = False
+        self.ack_pingpong = 0
         self.ato = TCP_ATO_MIN
 
+    def enter_pingpong_mode(self) -> None:
+        self.ack_pingpong = self.net.sysctl.tcp_pingpong_thresh
+
+    def in_pingpong_mode(self) -> bool:
+        """Interactive: what is received is answered, and the ACK waits for the answer."""
+        return self.ack_pingpong >= self.net.sysctl.tcp_pingpong_thresh
+
+    def clear_compressed_ack(self) -> None:
+        """No ACK is held back any more (compress.py)."""
+        self.compressed_ack = 0
+        if self.compressed_ack_timer is not None:
+            self.net.timers.del_timer(self.compressed_ack_timer)
+
     def in_quickack_mode(self) -> bool:
-        return (self.ack_quick > 0 and not self.ack_pingpong) or self.route_metric(RTAX_QUICKACK) != 0
+        return (self.ack_quick > 0 and not self.in_pingpong_mode()) or self.route_metric(RTAX_QUICKACK) != 0
 
     # -- what the route says
 
@@ -513,9 +568,13 @@ class TcpControl(Sock):
     def rto_min(self) -> i64:
         """The least variance an RTO allows for, ns; a route's (ms) counts if it is locked (tcp_rto_min)."""
         dst = self.dst_cache
-        if dst is None or dst.fi is None or not dst.fi.metric_locked(RTAX_RTO_MIN):
-            return TCP_RTO_MIN
-        return dst.fi.metric(RTAX_RTO_MIN) * NSEC_PER_MSEC
+        if dst is not None and dst.fi is not None and dst.fi.metric_locked(RTAX_RTO_MIN):
+            return dst.fi.metric(RTAX_RTO_MIN) * NSEC_PER_MSEC
+        return self.rto_min_ns or self.net.sysctl.tcp_rto_min_us * NSEC_PER_USEC
+
+    def rto_max(self) -> i64:
+        """The longest RTO, ns: TCP_RTO_MAX_MS or the sysctl (tcp_rto_max)."""
+        return self.rto_max_ns or self.net.sysctl.tcp_rto_max_ms * NSEC_PER_MSEC
 
     def init_cwnd(self) -> i64:
         """RFC 6928's ten segments, or the route's word (tcp_init_cwnd)."""

@@ -1,132 +1,249 @@
-"""Loss: duplicate ACKs, fast retransmit and recovery, the retransmission timeout (RFC 5681, RFC 6582).
+"""What an ACK means for loss recovery (RFC 5681, 6582, 6675, 8985, 5682; Linux tcp_fastretrans_alert).
 
-Linux's bookkeeping in packets (tcp_input.c, "alpha" of tcp_fastretrans_alert): packets_out sent, sacked_out known to
-have left the network, lost_out given up, retrans_out sent again. Without SACK every duplicate ACK counts as one
-segment that has arrived somewhere, so new data flows through recovery at the pace of the duplicate ACKs.
+Open      nothing is amiss
+Disorder  something is sacked, or a duplicate ACK came: perhaps only reordered
+CWR       the window is being reduced, for ECN or a full queue, without loss
+Recovery  something is lost, and is sent again at the pace of PRR
+Loss      the timer fired: slow start from one segment, unless it turns out (F-RTO) that nothing was lost
 """
 
 from __future__ import annotations
 
 from mypy_extensions import i64
 
+from ustack.tcp.ack_state import (
+    FLAG_DATA_SACKED,
+    FLAG_ECE,
+    FLAG_LOST_RETRANS,
+    FLAG_ORIG_SACK_ACKED,
+    FLAG_SACK_RENEGING,
+    FLAG_SET_XMIT_TIMER,
+    FLAG_SND_UNA_ADVANCED,
+    REXMIT_LOST,
+    REXMIT_NEW,
+    AckState,
+)
 from ustack.tcp.control import (
+    ICSK_TIME_RETRANS,
+    TCP_CA_CWR,
     TCP_CA_DISORDER,
     TCP_CA_LOSS,
     TCP_CA_OPEN,
     TCP_CA_RECOVERY,
-    TCP_FASTRETRANS_THRESH,
     TcpControl,
 )
-from ustack.tcp.output import tcp_fragment_rtx
-from ustack.tcp.segment import TCPCB_LOST, TCPCB_SACKED_RETRANS
-from ustack.tcp.seq import before
+from ustack.tcp.cwnd import tcp_current_ssthresh, tcp_in_cwnd_reduction
+from ustack.tcp.mtu import tcp_mtup_probe_failed
+from ustack.tcp.newreno import (
+    tcp_add_reno_sack,
+    tcp_newreno_mark_lost,
+)
+from ustack.tcp.prr import tcp_cwnd_reduction, tcp_end_cwnd_reduction, tcp_init_cwnd_reduction, tcp_set_ca_state
+from ustack.tcp.rack import tcp_rack_detect_loss, tcp_rack_mark_lost
+from ustack.tcp.retransmit import tcp_simple_retransmit, tcp_xmit_retransmit_queue
+from ustack.tcp.rtt import tcp_rearm_rto, tcp_update_rto_time
+from ustack.tcp.scoreboard import tcp_retrans_stamp_cleanup
+from ustack.tcp.seq import after, before
+from ustack.tcp.undo import (
+    tcp_init_undo,
+    tcp_try_to_open,
+    tcp_try_undo_dsack,
+    tcp_try_undo_loss,
+    tcp_try_undo_partial,
+    tcp_try_undo_recovery,
+)
+from ustack.timer import NSEC_PER_MSEC
 
 
-def tcp_set_ca_state(tp: TcpControl, ca_state: i64) -> None:
-    tp.congestion.set_state(tp, ca_state)
-    tp.ca_state = ca_state
+def tcp_fastretrans_alert(tp: TcpControl, state: AckState, prior_snd_una: i64, dupacks: i64) -> None:
+    """An ACK that tells of trouble, or any ACK outside the open state; ``dupacks``: it is so many duplicate ones.
 
-
-def tcp_fastretrans_alert(tp: TcpControl, is_dupack: bool, advanced: bool, acked: i64) -> None:
-    """An ACK that is a duplicate, or any ACK outside the open state; ``acked`` packets were newly acknowledged.
-
-    It only marks what is lost; tcp_ack sends it again once it has seen to cwnd.
+    It only marks what is lost; tcp_ack sends it again once it has seen to cwnd, as ``state.rexmit`` says.
     """
-    if tp.ca_state >= TCP_CA_RECOVERY and not before(tp.snd_una, tp.high_seq):
+    if tp.packets_out == 0:
         tp.sacked_out = 0
-        if tp.snd_una == tp.high_seq:
-            # RFC 6582 3.2 step 1: duplicate ACKs may now tell of segments sent twice for nothing. Only when "the
-            # Cumulative Acknowledgment field covers more than recover" do they tell of a new loss.
-            return
-        tcp_end_recovery(tp)
+    if state.flag & FLAG_ECE:
+        tp.prior_ssthresh = 0  # congestion is certain: nothing to undo
+    if tcp_check_sack_reneging(tp, state):
+        return
+    if tp.ca_state == TCP_CA_OPEN:
+        tp.retrans_stamp = 0
+    elif not before(tp.snd_una, tp.high_seq) and leave_state(tp):
+        return
     if tp.ca_state == TCP_CA_RECOVERY:
-        in_recovery(tp, is_dupack, advanced, acked)
+        go_on = in_recovery(tp, state, prior_snd_una, dupacks)
     elif tp.ca_state == TCP_CA_LOSS:
-        if advanced:
+        go_on = in_loss(tp, state, dupacks)
+    else:
+        go_on = watch_for_loss(tp, state, dupacks)
+    if go_on:
+        state.rexmit = REXMIT_LOST
+
+
+def leave_state(tp: TcpControl) -> bool:
+    """All that was sent before the trouble is acknowledged. True: that is all this ACK means."""
+    if tp.ca_state == TCP_CA_CWR:
+        # something above high_seq must be acknowledged, so that the peer has seen CWR
+        if tp.snd_una != tp.high_seq:
+            tcp_end_cwnd_reduction(tp)
+            tcp_set_ca_state(tp, TCP_CA_OPEN)
+    elif tp.ca_state == TCP_CA_RECOVERY:
+        if not tp.sack_ok:
             tp.sacked_out = 0
-    else:
-        watch_for_loss(tp, is_dupack, advanced)
+        if tcp_try_undo_recovery(tp):
+            return True
+        tcp_end_cwnd_reduction(tp)
+    return False
 
 
-def watch_for_loss(tp: TcpControl, is_dupack: bool, advanced: bool) -> None:
-    """Open or disordered: count duplicate ACKs, the third one starts recovery."""
-    if advanced:
-        tp.sacked_out = 0
-    if is_dupack:
-        add_reno_sack(tp)
-    if tp.sacked_out >= TCP_FASTRETRANS_THRESH:
-        tcp_enter_recovery(tp)
-    else:
-        tcp_set_ca_state(tp, TCP_CA_DISORDER if tp.sacked_out else TCP_CA_OPEN)
+def in_recovery(tp: TcpControl, state: AckState, prior_snd_una: i64, dupacks: i64) -> bool:
+    """True to send again what is lost. Undoing ends recovery; what is still lost begins another one."""
+    if not state.flag & FLAG_SND_UNA_ADVANCED:
+        if not tp.sack_ok:
+            tcp_add_reno_sack(tp, dupacks, state.flag & FLAG_ECE != 0)
+    elif tcp_try_undo_partial(tp, prior_snd_una):
+        return False
+    if tcp_try_undo_dsack(tp):
+        tcp_try_to_open(tp, state.flag)
+    tcp_identify_packet_loss(tp, state)
+    if tp.ca_state != TCP_CA_RECOVERY:
+        if tp.lost_out == 0:
+            return False
+        tcp_enter_recovery(tp, state.flag & FLAG_ECE != 0)
+    return True
 
 
-def in_recovery(tp: TcpControl, is_dupack: bool, advanced: bool, acked: i64) -> None:
-    """RFC 6582 section 3.2 step 3: a partial ACK means that the segment after it is lost too: "retransmit the first
-    unacknowledged segment"."""
-    if not advanced:
-        if is_dupack:
-            add_reno_sack(tp)
-        return
-    # one of what was acknowledged filled the hole, the rest had been counted as duplicate ACKs
-    tp.sacked_out = max(tp.sacked_out - max(acked - 1, 0), 0)
-    tcp_mark_head_lost(tp)
+def in_loss(tp: TcpControl, state: AckState, dupacks: i64) -> bool:
+    """After a timeout; on as in any other state once it is undone, or a retransmission was lost too."""
+    tcp_process_loss(tp, state, dupacks)
+    if tp.ca_state != TCP_CA_LOSS:
+        tcp_update_rto_time(tp)
+    tcp_identify_packet_loss(tp, state)
+    if tp.ca_state != TCP_CA_OPEN and not state.flag & FLAG_LOST_RETRANS:
+        return False
+    return watch_for_loss(tp, state, dupacks)
 
 
-def add_reno_sack(tp: TcpControl) -> None:
-    """One more segment has left the network; there can be no more than are out (tcp_add_reno_sack)."""
-    tp.sacked_out = min(tp.sacked_out + 1, max(tp.packets_out - tp.lost_out, 0))
+def watch_for_loss(tp: TcpControl, state: AckState, dupacks: i64) -> bool:
+    """Open, Disorder or CWR: is something lost? True to send it again."""
+    if not tp.sack_ok:
+        if state.flag & FLAG_SND_UNA_ADVANCED:
+            tp.sacked_out = 0
+        tcp_add_reno_sack(tp, dupacks, state.flag & FLAG_ECE != 0)
+    if tp.ca_state <= TCP_CA_DISORDER:
+        tcp_try_undo_dsack(tp)
+    tcp_identify_packet_loss(tp, state)
+    if tp.lost_out == 0:
+        tcp_try_to_open(tp, state.flag)
+        return False
+    if tp.ca_state < TCP_CA_CWR and tp.mtup_probe_size and tp.snd_una == tp.mtu_probe_seq_start:
+        # the probe of the MTU was lost for its size: that is no congestion
+        tcp_mtup_probe_failed(tp)
+        tp.snd_cwnd += 1
+        tcp_simple_retransmit(tp)
+        return False
+    tcp_enter_recovery(tp, state.flag & FLAG_ECE != 0)
+    return True
 
 
-def tcp_enter_recovery(tp: TcpControl) -> None:
-    """RFC 6582 step 2: remember how far we had sent, halve, retransmit the first segment."""
-    tp.net.mib.tcpext.TCPRenoRecovery += 1
-    tp.high_seq = tp.snd_nxt
-    tp.prior_cwnd = tp.snd_cwnd
-    tp.prior_ssthresh = tp.snd_ssthresh
-    tp.snd_ssthresh = tp.congestion.ssthresh(tp)
-    tp.snd_cwnd = tp.snd_ssthresh
-    tp.snd_cwnd_cnt = 0
-    tcp_set_ca_state(tp, TCP_CA_RECOVERY)
-    tcp_mark_head_lost(tp)
+def tcp_check_sack_reneging(tp: TcpControl, state: AckState) -> bool:
+    """The head of the queue was sacked before and is not acknowledged: the peer may have dropped it.
 
-
-def tcp_mark_head_lost(tp: TcpControl) -> None:
-    """Give up the first segment in flight; of a super-segment only its first piece."""
-    head = tp.rtx_head()
-    if head is None or head.sacked & TCPCB_LOST:
-        return
-    if head.len > tp.mss_cache:
-        tcp_fragment_rtx(tp, head, tp.mss_cache)
-    head.sacked |= TCPCB_LOST
-    tp.lost_out += head.pcount
-    tp.sacked_out = min(tp.sacked_out, tp.packets_out - tp.lost_out)
-
-
-def tcp_end_recovery(tp: TcpControl) -> None:
-    """All that was in flight when the loss was noticed has arrived."""
-    if tp.ca_state == TCP_CA_RECOVERY:
-        tp.snd_cwnd = max(min(tp.snd_cwnd, tp.snd_ssthresh), 1)
-    tp.sacked_out = 0
-    tp.retrans_stamp = 0
-    tcp_set_ca_state(tp, TCP_CA_OPEN)
-
-
-def tcp_enter_loss(tp: TcpControl) -> None:
-    """The retransmission timer fired (RFC 5681 section 3.1 (4), RFC 6298 (5.4) to (5.6)): everything in flight is lost.
-
-    ssthresh is halved once for one window of data: not again for a segment that has been retransmitted already.
+    RFC 2018 section 8: "The data receiver is permitted to discard data in its queue that has not been acknowledged".
+    A slow peer is given a moment; then the timer forgets all SACKs.
     """
-    repaired = not before(tp.snd_una, tp.high_seq) or (tp.ca_state == TCP_CA_LOSS and tp.retransmits == 0)
-    if tp.ca_state < TCP_CA_RECOVERY or repaired:
-        tp.prior_cwnd = tp.snd_cwnd
-        tp.prior_ssthresh = tp.snd_ssthresh
-        tp.snd_ssthresh = tp.congestion.ssthresh(tp)
-    for skb in tp.in_flight():
-        skb.sacked = (skb.sacked & ~TCPCB_SACKED_RETRANS) | TCPCB_LOST
-    tp.lost_out = tp.packets_out
-    tp.retrans_out = 0
-    tp.sacked_out = 0
-    tp.snd_cwnd = 1
-    tp.snd_cwnd_cnt = 0
-    tp.high_seq = tp.snd_nxt
-    tcp_set_ca_state(tp, TCP_CA_LOSS)
+    if not state.flag & FLAG_SACK_RENEGING or not state.flag & FLAG_SND_UNA_ADVANCED:
+        return False
+    tp.reset_xmit_timer(ICSK_TIME_RETRANS, max(tp.srtt >> 1, 10 * NSEC_PER_MSEC))
+    state.flag &= ~FLAG_SET_XMIT_TIMER
+    return True
+
+
+def tcp_identify_packet_loss(tp: TcpControl, state: AckState) -> None:
+    """Mark what is lost: by RACK, without SACK by counting duplicate ACKs."""
+    if tp.rtx_head() is None:
+        return
+    if not tp.sack_ok:
+        tcp_newreno_mark_lost(tp, state.flag & FLAG_SND_UNA_ADVANCED != 0)
+        return
+    prior_retrans = tp.retrans_out
+    if tcp_rack_mark_lost(tp):
+        state.flag &= ~FLAG_SET_XMIT_TIMER
+    if prior_retrans > tp.retrans_out:
+        state.flag |= FLAG_LOST_RETRANS
+
+
+def tcp_enter_recovery(tp: TcpControl, ece_ack: bool) -> None:
+    """Something is lost: reduce the window, once for one window of data (RFC 6675 section 5 (4))."""
+    tcp_retrans_stamp_cleanup(tp)
+    mib = tp.net.mib.tcpext
+    if tp.sack_ok:
+        mib.TCPSackRecovery += 1
+    else:
+        mib.TCPRenoRecovery += 1
+    tp.prior_ssthresh = 0
+    tcp_init_undo(tp)
+    if not tcp_in_cwnd_reduction(tp):
+        if not ece_ack:
+            tp.prior_ssthresh = tcp_current_ssthresh(tp)
+        tcp_init_cwnd_reduction(tp)
+    tcp_set_ca_state(tp, TCP_CA_RECOVERY)
+
+
+def tcp_rack_reo_timeout(tp: TcpControl) -> None:
+    """What was perhaps only reordered has had its time (RFC 8985 6.2 step 5; the timer)."""
+    prior_in_flight = tp.tcp_packets_in_flight()
+    prior_lost = tp.lost
+    tcp_rack_detect_loss(tp)
+    if prior_in_flight != tp.tcp_packets_in_flight():
+        if tp.ca_state != TCP_CA_RECOVERY:
+            tcp_enter_recovery(tp, False)
+            if not tp.congestion.has_cong_control:
+                tcp_cwnd_reduction(tp, 1, tp.lost - prior_lost, 0)
+        tcp_xmit_retransmit_queue(tp)
+    if tp.icsk_pending != ICSK_TIME_RETRANS:
+        tcp_rearm_rto(tp)
+
+
+# -- after a timeout
+
+
+def tcp_process_loss(tp: TcpControl, state: AckState, dupacks: i64) -> None:
+    """One ACK in the loss state; ``state.rexmit`` is what to send for it."""
+    flag = state.flag
+    recovered = not before(tp.snd_una, tp.high_seq)
+    if (flag & FLAG_SND_UNA_ADVANCED or tp.fastopen_rsk is not None) and tcp_try_undo_loss(tp, False):
+        return
+    if tp.frto and tcp_process_frto(tp, state, dupacks, recovered):
+        return
+    if recovered:
+        tcp_try_undo_recovery(tp)
+        return
+    if not tp.sack_ok:
+        if after(tp.snd_nxt, tp.high_seq) and dupacks:
+            tcp_add_reno_sack(tp, dupacks, flag & FLAG_ECE != 0)
+        elif flag & FLAG_SND_UNA_ADVANCED:
+            tp.sacked_out = 0
+    state.rexmit = REXMIT_LOST
+
+
+def tcp_process_frto(tp: TcpControl, state: AckState, dupacks: i64, recovered: bool) -> bool:
+    """F-RTO: was the timeout spurious? True: this ACK asks for no more (RFC 5682 sections 2.1 and 3.1).
+
+    (3b) "If the acknowledgment [...] newly acknowledges segments that were not retransmitted after the timeout": it
+    was. (2b) the first ACK that advances: "transmit up to two new (previously unsent) segments", if there are any.
+    (3a) a duplicate ACK after that: the loss was real.
+    """
+    flag = state.flag
+    if flag & FLAG_ORIG_SACK_ACKED and tcp_try_undo_loss(tp, True):
+        return True
+    if after(tp.snd_nxt, tp.high_seq):
+        if flag & FLAG_DATA_SACKED or dupacks:
+            tp.frto = False
+    elif flag & FLAG_SND_UNA_ADVANCED and not recovered:
+        tp.high_seq = tp.snd_nxt
+        if tp.write_queue and after(tp.tcp_wnd_end(), tp.snd_nxt):
+            state.rexmit = REXMIT_NEW
+            return True
+        tp.frto = False
+    return False

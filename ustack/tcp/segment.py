@@ -16,7 +16,6 @@ TCPCB_SACKED_ACKED: Final = 0x01
 TCPCB_SACKED_RETRANS: Final = 0x02
 TCPCB_LOST: Final = 0x04
 TCPCB_TAGBITS: Final = 0x07
-TCPCB_REPAIRED: Final = 0x10  #: acknowledged by nobody: made by collapsing
 TCPCB_EVER_RETRANS: Final = 0x80
 TCPCB_RETRANS: Final = TCPCB_SACKED_RETRANS | TCPCB_EVER_RETRANS
 
@@ -34,6 +33,7 @@ class TcpSkb:
         self.pieces: list[Buffer] = []
         self.len: i64 = 0
         self.pcount: i64 = 1  #: segments of one MSS on the wire (tcp_skb_pcount)
+        self.mss: i64 = 0  #: bytes in each of them but the last (tcp_skb_mss)
         self.sacked: i64 = 0
         self.sent_at: i64 = 0  #: ns, of the last transmission (skb_mstamp); 0: never sent
         self.eor: bool = False  #: MSG_EOR: nothing may be appended
@@ -43,8 +43,9 @@ class TcpSkb:
         self.tx_first_mstamp: i64 = 0
         self.tx_delivered_mstamp: i64 = 0
         self.tx_is_app_limited: bool = False
-        self.tx_in_flight: i64 = 0
-        # in the order of transmission (tcp_tsorted_anchor); of one connection
+        # in the order of transmission (tcp_tsorted_anchor; rtx_queue.py)
+        self.tsorted: bool = False  #: in that list
+        self.tx_order: i64 = 0  #: number of its last transmission; what is cut keeps it
         self.tsorted_prev: TcpSkb | None = None
         self.tsorted_next: TcpSkb | None = None
 
@@ -61,12 +62,18 @@ class TcpSkb:
 
     def set_pcount(self, mss: i64) -> None:
         """Count the segments it takes at ``mss`` (tcp_set_skb_tso_segs)."""
+        self.mss = mss
         self.pcount = 1 if self.len <= mss else (self.len + mss - 1) // mss
 
     def split(self, length: i64, mss: i64) -> TcpSkb:
-        """Keep the first ``length`` bytes, 0 < length < len; give back the rest (tcp_fragment)."""
+        """Keep the first ``length`` bytes, 0 < length <= len; give back the rest (tcp_fragment).
+
+        With all the bytes kept, the rest is the FIN alone.
+        """
         rest = TcpSkb((self.seq + length) & 0xFFFF_FFFF, self.flags & ~TCPHDR_SYN)
         rest.flags = self.flags
+        rest.eor = self.eor
+        self.eor = False
         self.flags &= ~(TCPHDR_FIN | TCPHDR_PSH)
         head, tail = split_pieces(self.pieces, length)
         rest.pieces = tail
@@ -74,6 +81,12 @@ class TcpSkb:
         rest.end_seq = self.end_seq
         rest.sacked = self.sacked
         rest.sent_at = self.sent_at
+        rest.tx_order = self.tx_order
+        rest.tx_delivered = self.tx_delivered
+        rest.tx_delivered_ce = self.tx_delivered_ce
+        rest.tx_first_mstamp = self.tx_first_mstamp
+        rest.tx_delivered_mstamp = self.tx_delivered_mstamp
+        rest.tx_is_app_limited = self.tx_is_app_limited
         self.pieces = head
         self.len = length
         self.end_seq = rest.seq
