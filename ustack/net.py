@@ -78,11 +78,17 @@ class Net:
         self.icmp: IcmpSender | None = None
         self.drop_watchers: list[DropWatcher] = []
         self.rtnl_watchers: list[RtnlWatcher] = []
+        self.last_cookie: i64 = 0
 
     def rtnl_notify(self, event: i64, what: object) -> None:
         """Something has changed (rtnl_notify): tell whoever watches."""
         for watcher in self.rtnl_watchers:
             watcher.changed(event, what)
+
+    def next_cookie(self) -> i64:
+        """A number that no socket of this stack had before (gen_cookie_next)."""
+        self.last_cookie += 1
+        return self.last_cookie
 
     def ip4_reply_mark(self, mark: i64) -> i64:
         """The mark of what answers a packet that has ``mark`` (IP4_REPLY_MARK), 0 for the answering socket's own."""

@@ -50,6 +50,9 @@ SKB_GSO_NONE: Final = 0
 SKB_GSO_TCPV4: Final = 1
 SKB_GSO_TCP_ECN: Final = 2  #: a flag beside TCPV4: CWR only on the first segment
 
+#: What sending answers where an errno would stand, if the device's queue had no room: congestion of our own making.
+NET_XMIT_DROP: Final = -1
+
 
 class Packet:
     """struct sk_buff; see the module's picture. Lengths and offsets in bytes, times in ns."""
@@ -82,6 +85,7 @@ class Packet:
         self.redirected: bool = False  #: leaves where it came in, and its sender is there (IPSKB_DOREDIRECT)
         self.forwarded: bool = False  #: IPSKB_FORWARDED
         self.icmp_saddr: i64 = 0  #: who sent the ICMP error that is being looked into
+        self.congested: bool = False  #: lost for want of room in the device's queue (NET_XMIT_DROP)
         self.accounted: bool = False  #: received from a device and not yet delivered, forwarded or dropped
 
     @property

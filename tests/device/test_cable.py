@@ -164,6 +164,20 @@ def test_the_queue_before_the_rate_is_bounded() -> None:
     assert pair.lane.stats.overlimits == 3 and len(pair.received()) == 5 and pair.conserved()
 
 
+def test_the_backlog_is_what_waits_before_the_rate() -> None:
+    """Four frames of 1000 bytes at 8 Mbit/s, 1000 bytes a millisecond; what has left is on its way, not waiting."""
+    pair = Pair(Impairments(rate=8_000_000, delay=5 * NSEC_PER_MSEC))
+    assert pair.lane.backlog(0) == 0
+    pair.send(*[frame(bytes(986), THEIRS, OURS)] * 4)
+    pair.cable.run(0)
+    halves = range(0, 10)
+    waiting = [pair.lane.backlog(half * NSEC_PER_MSEC // 2) for half in halves]
+    assert waiting == [4000, 3500, 3000, 2500, 2000, 1500, 1000, 500, 0, 0]
+    assert pair.lane.in_flight == 4 and pair.cable.back.backlog(0) == 0
+    pair.settle()
+    assert pair.conserved()
+
+
 # -- a bad one
 
 

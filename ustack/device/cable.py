@@ -142,6 +142,12 @@ class Lane:
         """Frames on the way."""
         return len(self._heap)
 
+    def backlog(self, now: i64) -> i64:
+        """Bytes that wait before the bottleneck at ``now``, the frame that is leaving included; 0 without a rate."""
+        if self._busy_until <= now:
+            return 0
+        return int(self._busy_until - now) * int(self.impairments.rate) // int(8 * NSEC_PER_SEC)
+
     def next_deadline(self) -> i64:
         if self.sender.doorbell:
             return self._cable.now

@@ -419,6 +419,7 @@ class Devices:
         taken = False
         for segment in segments:
             taken = self._xmit(segment, dev) or taken
+        packet.congested = not taken
         return taken
 
     def _xmit(self, packet: Packet, dev: NetDevice) -> bool:
@@ -427,6 +428,7 @@ class Devices:
             return True
         if dev.no_queue or not dev.queue.enqueue(packet, dev.tx_queue_len):
             dev.stats.tx_dropped += 1
+            packet.congested = True
             self.net.drop(packet, Reason.QDISC_DROP)
             return False
         if packet.accounted:

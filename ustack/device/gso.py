@@ -89,11 +89,14 @@ class _Template:
         self.ack: bytes = buf[transport + 8 : transport + 12]
         self.window: bytes = buf[transport + 14 : transport + 16]
         self.urg_options: bytes = buf[transport + 18 : header_len]
-        saddr = u32(buf, network + 12)
-        daddr = u32(buf, network + 16)
         ip = csum_partial(buf, network, network + 2) + csum_partial(buf, network + 6, network + 10)
         self.ip_sum: i64 = ip + csum_partial(buf, network + 12, transport)
-        self.pseudo_sum: i64 = csum_tcpudp_nofold(saddr, daddr, 0, IPPROTO_TCP)
+        self.pseudo_sum: i64 = csum_tcpudp_nofold(u32(buf, network + 12), u32(buf, network + 16), 0, IPPROTO_TCP)
+        if transport - network > IP_HLEN:
+            # by a source route the header's destination is not the one that the sum is about; the field holds the right
+            # one, with the whole length
+            whole = packet.end - transport + packet.frags_len
+            self.pseudo_sum = u16(buf, transport + TCP_CSUM_OFFSET) + 0xFFFF - fold(whole)
         tcp = csum_partial(buf, transport, transport + 4) + csum_partial(buf, transport + 8, transport + 12)
         tcp += csum_partial(buf, transport + 14, transport + 16)
         self.tcp_sum: i64 = tcp + csum_partial(buf, transport + 18, header_len)

@@ -116,6 +116,7 @@ class NetDevice:
         self.gso_max_size: i64 = GSO_MAX_SIZE
         self.hard_header_len: i64 = ETH_HLEN
         self.tx_queue_len: i64 = 1000  #: packets
+        self.paced: bool = False  #: what leaves here leaves at its pacing rate, whoever sends it (sch_fq)
         self.no_queue: bool = False  #: IFF_NO_QUEUE: what it does not take at once is lost, whatever tx_queue_len says
         self.rx_queue_frames: i64 = 0  #: frames that wait for us outside before they are lost; 0: the link pushes back
         self.stats = DeviceStats()

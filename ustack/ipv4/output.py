@@ -24,7 +24,7 @@ from ustack.ipv4.fragment import ip_do_fragment
 from ustack.ipv4.ident import IpIdents
 from ustack.ipv4.options import IpOptions, ip_options_build
 from ustack.netfilter.hooks import NF_INET_LOCAL_OUT, NF_INET_POST_ROUTING, Hooks
-from ustack.packet import CHECKSUM_PARTIAL, Packet, PacketHandler
+from ustack.packet import CHECKSUM_PARTIAL, NET_XMIT_DROP, Packet, PacketHandler
 from ustack.routing.flow import RT_SCOPE_LINK, RT_SCOPE_UNIVERSE, Flow
 from ustack.sock import IP_PMTUDISC_DO, IP_PMTUDISC_PROBE, IP_PMTUDISC_WANT, Sock, error
 from ustack.wire import ipv4
@@ -56,7 +56,7 @@ class Ipv4Output(PacketHandler):
     # -- from the transports
 
     def ip_queue_xmit(self, sk: Sock, packet: Packet) -> i64:
-        """Send a segment of connected ``sk`` with its route, options, TOS and TTL; 0 or an errno.
+        """Send a segment of connected ``sk`` with its route, options, TOS and TTL; 0, an errno or NET_XMIT_DROP.
 
         ``packet``: see the module; checksum offsets count from its own beginning. EHOSTUNREACH without a route, EPERM
         or what a hook says if LOCAL_OUT refuses. Whatever the answer, the packet is gone.
@@ -81,7 +81,8 @@ class Ipv4Output(PacketHandler):
         packet.priority = sk.priority
         ttl, daddr = ip_select_ttl(sk, dst), first_hop(opt, sk.daddr)
         push_header(packet, sk.tos, ident, frag_off, ttl, sk.protocol, sk.saddr, daddr, options)
-        return self.ip_local_out(packet)
+        code = self.ip_local_out(packet)
+        return NET_XMIT_DROP if packet.congested else code
 
     def sk_route(self, sk: Sock) -> Dst | None:
         """A new route for ``sk.dst_cache`` (__sk_dst_check, ip_route_output_ports); None if there is none.

@@ -1,70 +1,71 @@
-"""What is sent when: Nagle, the windows, super-segments, retransmission (Linux net/ipv4/tcp_output.c)."""
+"""What is sent when: the windows, Nagle, super-segments, pacing (Linux net/ipv4/tcp_output.c)."""
 
 from __future__ import annotations
 
-import errno
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from mypy_extensions import i64
 
-from ustack.sock import TCP_CLOSE
+from ustack.packet import NET_XMIT_DROP
+from ustack.sock import (
+    TCP_CLOSE,
+    TCP_CLOSE_WAIT,
+    TCP_CLOSING,
+    TCP_ESTABLISHED,
+    TCP_FIN_WAIT1,
+    TCP_LAST_ACK,
+)
+from ustack.tcp.chrono import tcp_chrono_start, tcp_chrono_stop
 from ustack.tcp.control import (
     ICSK_TIME_PROBE0,
-    ICSK_TIME_RETRANS,
-    TCP_CA_LOSS,
-    TCP_CA_RECOVERY,
-    TCP_MSS_DEFAULT,
-    TCP_NAGLE_CORK,
+    SK_PACING_NONE,
+    TCP_CHRONO_BUSY,
+    TCP_CHRONO_RWND_LIMITED,
     TCP_NAGLE_OFF,
     TCP_NAGLE_PUSH,
-    TIMESTAMP_LEN,
     TcpControl,
 )
-from ustack.tcp.rtt import rto_after_backoff, tcp_probe0_when
-from ustack.tcp.segment import SKB_OVERHEAD, TCPCB_EVER_RETRANS, TCPCB_LOST, TCPCB_SACKED_RETRANS, TcpSkb
-from ustack.tcp.seq import after, before, distance
+from ustack.tcp.cwnd import tcp_cwnd_validate, tcp_in_cwnd_reduction
+from ustack.tcp.fragment import tcp_fragment
+from ustack.tcp.mss import tcp_current_mss
+from ustack.tcp.mtu import PROBE_WAIT, tcp_mtu_probe
+from ustack.tcp.pacing import tcp_pacing_check
+from ustack.tcp.retransmit import tcp_xmit_retransmit_queue
+from ustack.tcp.rtt import tcp_probe0_when
+from ustack.tcp.segment import SKB_OVERHEAD, TcpSkb, split_pieces
+from ustack.tcp.sent import tcp_event_new_data_sent
+from ustack.tcp.seq import before
+from ustack.tcp.states import in_set
+from ustack.tcp.tlp import tcp_schedule_loss_probe
 from ustack.tcp.transmit import tcp_send_bare, tcp_transmit_skb
-from ustack.timer import NSEC_PER_MSEC
-from ustack.wire.tcp import TCPHDR_ACK, TCPHDR_FIN, TCPHDR_PSH, TCPHDR_SYN
+from ustack.tcp.tso import (
+    HELD,
+    HELD_BY_CWND,
+    HELD_BY_RWND,
+    tcp_mss_split_point,
+    tcp_nagle_test,
+    tcp_snd_room,
+    tcp_snd_wnd_test,
+    tcp_tso_segs,
+    tcp_tso_should_defer,
+)
+from ustack.wire.tcp import TCPHDR_ACK, TCPHDR_FIN, TCPHDR_PSH
 
-#: No window makes segments smaller than an IPv4 datagram of 68 bytes holds (bytes, options not counted).
-MIN_HALF_WINDOW: Final[i64] = 68 - 20
-#: tcp_tso_win_divisor: a super-segment is worth sending when it fills a third of the window.
-TSO_WIN_DIVISOR: Final[i64] = 3
-#: Nor is any worth a pause longer than this after the last one (ns).
-TSO_DEFER_MAX: Final[i64] = NSEC_PER_MSEC
-#: Longest run of headers before the payload of a super-segment: IPv4 20 and TCP 60 (bytes).
-MAX_TCP_HEADER: Final[i64] = 80
-#: Answer of sendable_length: it could go, but is worth waiting for cwnd to let more go with it.
-DEFERRED: Final[i64] = -2
+if TYPE_CHECKING:
+    from ustack.packet import Buffer
 
+# push_one of tcp_write_xmit
+PUSH_ALL: Final[i64] = 0
+PUSH_ONE: Final[i64] = 1
+PUSH_PROBE: Final[i64] = 2  #: a loss probe: one segment, whatever cwnd says
+# what tcp_write_wakeup tells
+WAKEUP_PROBED: Final[i64] = 1  #: it was a bare probe
+WAKEUP_LOST: Final[i64] = 2  #: it was lost in our own device's queue
 
-def tcp_sync_mss(tp: TcpControl, pmtu: i64) -> i64:
-    """Recompute the segment size from the path MTU, the peer's MSS and our options (tcp_sync_mss)."""
-    mss = min(pmtu - 40, tp.mss_clamp)
-    if tp.user_mss:
-        mss = min(mss, tp.user_mss)
-    mss = max(mss, tp.net.sysctl.tcp_min_snd_mss)
-    if tp.tstamp_ok:
-        mss -= TIMESTAMP_LEN
-    # RFC 9293 3.8.6.2.1 (MUST-38): a window that is never larger than this must not wait for one that is: a segment
-    # is at most half of the largest seen, or all of a tiny one (tcp_bound_to_half_wnd)
-    cutoff = tp.max_window >> 1 if tp.max_window > TCP_MSS_DEFAULT else tp.max_window
-    if cutoff and mss > cutoff:
-        mss = max(cutoff, MIN_HALF_WINDOW)
-    tp.pmtu = pmtu
-    tp.mss_cache = mss
-    return mss
-
-
-def tcp_size_goal(tp: TcpControl) -> i64:
-    """Bytes one skb should carry: as many full segments as the device cuts, at most half the largest window."""
-    mss = tp.mss_cache
-    gso_max = tp.dst_cache.dev.gso_max_size if tp.dst_cache is not None else mss
-    goal = gso_max - 1 - MAX_TCP_HEADER
-    if tp.max_window > 536:
-        goal = min(goal, max(tp.max_window >> 1, mss))
-    return max(goal // mss * mss, mss)
+#: States in which what waited for the device or for the pacing timer is still sent.
+MAY_GO_ON: Final[i64] = (
+    (1 << TCP_ESTABLISHED) | (1 << TCP_FIN_WAIT1) | (1 << TCP_CLOSING) | (1 << TCP_CLOSE_WAIT) | (1 << TCP_LAST_ACK)
+)
 
 
 def tcp_push_pending_frames(tp: TcpControl) -> None:
@@ -79,43 +80,134 @@ def tcp_push(tp: TcpControl, nonagle: i64) -> None:
         tcp_check_probe_timer(tp)
 
 
+def tcp_push_one(tp: TcpControl) -> None:
+    """Send one burst: the user is giving more, and what is complete need not wait for it."""
+    tcp_write_xmit(tp, TCP_NAGLE_PUSH, PUSH_ONE)
+
+
 def tcp_check_probe_timer(tp: TcpControl) -> None:
     """With nothing in flight no ACK will come by itself: a closed window needs probing (RFC 9293 MUST-36)."""
     if tp.packets_out == 0 and tp.icsk_pending == 0:
         tp.reset_xmit_timer(ICSK_TIME_PROBE0, tcp_probe0_when(tp))
 
 
-def tcp_write_xmit(tp: TcpControl, nonagle: i64) -> bool:
-    """Send from the head of the write queue while windows and Nagle allow; True if all is stuck, nothing in flight."""
+def tcp_write_xmit(tp: TcpControl, nonagle: i64, push_one: i64 = 0) -> bool:
+    """Send from the head of the write queue while windows, Nagle and pacing allow.
+
+    True if all is stuck with nothing in flight. ``push_one``: PUSH_ONE or PUSH_PROBE for a single burst.
+    """
+    mss = tcp_current_mss(tp)
+    max_segs = tcp_tso_segs(tp, mss)
     queue = tp.writes()
-    cwnd_limited = False
-    sent = False
+    held: i64 = 0
+    sent: i64 = 0
+    if tp.mtup_enabled and push_one == 0:
+        probed = tcp_mtu_probe(tp)
+        if probed == PROBE_WAIT:
+            return False
+        sent = max(probed, 0)
     while queue:
-        skb = queue[0]
-        skb.set_pcount(tp.mss_cache)
-        quota = tp.snd_cwnd - tp.tcp_packets_in_flight()
-        if quota <= 0:
-            cwnd_limited = True
+        if tp.pacing_status != SK_PACING_NONE and tcp_pacing_check(tp):
             break
-        length = sendable_length(tp, skb, quota, len(queue) == 1, nonagle)
-        if length < 0 or tcp_small_queue_check(tp):
-            cwnd_limited = length == DEFERRED and quota * tp.mss_cache <= skb.len
+        skb = queue[0]
+        quota = min(tcp_cwnd_test(tp), max_segs)
+        if quota == 0:
+            if push_one != PUSH_PROBE:
+                break
+            quota = 1
+        if skb.len < quota * mss and len(queue) > 1:
+            tcp_grow_skb(tp, skb, quota * mss - skb.len)
+        skb.set_pcount(mss)
+        length = sendable_length(tp, skb, mss, quota, max_segs, nonagle, push_one)
+        if length < 0:
+            held = -length
+            break
+        if tcp_small_queue_check(tp):
             break
         if length < skb.len:
             queue.insert(1, tcp_fragment(tp, skb, length))
-        tcp_transmit_skb(tp, skb)
-        tcp_event_new_data_sent(tp, skb)
-        sent = True
-    cwnd_limited = cwnd_limited or tp.tcp_packets_in_flight() >= tp.snd_cwnd
-    if sent or cwnd_limited:
-        tcp_cwnd_validate(tp, cwnd_limited)
-    return not sent and tp.packets_out == 0 and len(queue) > 0
+            skb.set_pcount(mss)
+        if tcp_transmit_skb(tp, skb):
+            break
+        tcp_event_new_data_sent(tp, skb, mss)
+        sent += skb.pcount
+        if push_one:
+            break
+    return tcp_write_done(tp, sent, held, push_one)
 
 
-def tcp_fragment(tp: TcpControl, skb: TcpSkb, length: i64) -> TcpSkb:
-    """Cut ``skb`` after ``length`` bytes and charge for the second one, which is given back (tcp_fragment)."""
-    tp.wmem_queued += SKB_OVERHEAD
-    return skb.split(length, tp.mss_cache)
+def tcp_write_done(tp: TcpControl, sent: i64, held: i64, push_one: i64) -> bool:
+    """``sent`` packets went, and ``held`` says what kept the next one: account for both; see tcp_write_xmit."""
+    if held == HELD_BY_RWND:
+        tcp_chrono_start(tp, TCP_CHRONO_RWND_LIMITED)
+    elif tp.chrono_type == TCP_CHRONO_RWND_LIMITED:
+        tcp_chrono_stop(tp, TCP_CHRONO_RWND_LIMITED)
+    is_cwnd_limited = held == HELD_BY_CWND or tp.tcp_packets_in_flight() >= tp.snd_cwnd
+    if sent or is_cwnd_limited:
+        tcp_cwnd_validate(tp, is_cwnd_limited)
+    if sent == 0:
+        return tp.packets_out == 0 and tp.send_head() is not None
+    if tcp_in_cwnd_reduction(tp):
+        tp.prr_out += sent
+    if push_one != PUSH_PROBE:
+        tcp_schedule_loss_probe(tp, False)
+    return False
+
+
+def tcp_cwnd_test(tp: TcpControl) -> i64:
+    """Packets that cwnd lets go now, at most half of it: two bursts in flight keep ACKs coming."""
+    cwnd = tp.snd_cwnd
+    in_flight = tp.tcp_packets_in_flight()
+    if in_flight >= cwnd:
+        return 0
+    return min(max(cwnd >> 1, 1), cwnd - in_flight)
+
+
+def sendable_length(
+    tp: TcpControl, skb: TcpSkb, mss: i64, quota: i64, max_segs: i64, nonagle: i64, push_one: i64
+) -> i64:
+    """How many bytes of ``skb`` go now; negative for none: -HELD, -HELD_BY_CWND or -HELD_BY_RWND."""
+    if not tcp_snd_wnd_test(tp, skb, mss):
+        return -HELD_BY_RWND
+    last = len(tp.writes()) == 1
+    if skb.pcount == 1:
+        # only the last skb can get more data: what is followed by more goes
+        return skb.len if tcp_nagle_test(tp, skb, mss, nonagle if last else TCP_NAGLE_PUSH) else -HELD
+    if push_one == PUSH_ALL:
+        why = tcp_tso_should_defer(tp, skb, max_segs, last)
+        if why:
+            return -why
+    if tp.urg_mode:
+        return mss
+    return tcp_mss_split_point(tp, skb, mss, quota, nonagle, last)
+
+
+def tcp_skb_can_collapse_to(skb: TcpSkb) -> bool:
+    """False after MSG_EOR: what comes next begins a segment."""
+    return not skb.eor
+
+
+def tcp_grow_skb(tp: TcpControl, skb: TcpSkb, amount: i64) -> None:
+    """Fill ``skb``, the first of the write queue, up from the next one by at most ``amount`` bytes."""
+    queue = tp.writes()
+    following = queue[1]
+    if not tcp_skb_can_collapse_to(skb) or following.len == 0:
+        return
+    if following.len > amount:
+        moved: list[Buffer]
+        moved, following.pieces = split_pieces(following.pieces, amount)
+        skb.pieces = skb.pieces + moved
+        skb.len += amount
+        following.len -= amount
+        skb.end_seq = following.seq = (following.seq + amount) & 0xFFFF_FFFF
+        return
+    skb.pieces = skb.pieces + following.pieces
+    skb.len += following.len
+    skb.end_seq = following.end_seq
+    skb.flags |= following.flags
+    skb.eor = following.eor
+    del queue[1]
+    tp.wmem_queued -= SKB_OVERHEAD
 
 
 def tcp_small_queue_check(tp: TcpControl) -> bool:
@@ -136,177 +228,16 @@ def tcp_small_queue_check(tp: TcpControl) -> bool:
 def tcp_tsq_handler(tp: TcpControl) -> None:
     """Send what waited for the device."""
     tp.tsq_throttled = False
-    tcp_push_pending_frames(tp)
+    tcp_tsq_write(tp)
 
 
-def sendable_length(tp: TcpControl, skb: TcpSkb, quota: i64, last: bool, nonagle: i64) -> i64:
-    """How many bytes of ``skb`` may go now, negative for not even the first segment."""
-    mss = tp.mss_cache
-    room = distance(skb.seq, tp.tcp_wnd_end())
-    if room > 0x7FFF_FFFF:
-        room = 0
-    if skb.len <= mss:
-        if distance(skb.seq, skb.end_seq) > room or not tcp_nagle_test(tp, skb, last, nonagle):
-            return -1
-        return skb.len
-    limit = min(quota * mss, room)
-    if limit < mss:
-        return -1
-    if tcp_tso_should_defer(tp, skb, limit, last):
-        return DEFERRED if quota * mss < room else -1
-    if limit >= skb.len:
-        # a small tail of a super-segment waits for Nagle like any other small segment
-        tail = skb.len % mss
-        if tail and last and not tcp_nagle_test(tp, skb, last, nonagle):
-            return skb.len - tail
-        return skb.len
-    return limit // mss * mss
-
-
-def tcp_nagle_test(tp: TcpControl, skb: TcpSkb, last: bool, nonagle: i64) -> bool:
-    """True if Nagle lets it go (RFC 9293 SHLD-7; Minshall's variant: wait only while a small segment is in flight).
-
-    Only the last skb of the queue can be small: what is followed by more is sent.
-    """
-    if not last or nonagle & TCP_NAGLE_PUSH or skb.flags & TCPHDR_FIN or skb.flags & TCPHDR_SYN:
-        return True
-    if skb.len >= tp.mss_cache and skb.len % tp.mss_cache == 0:
-        return True
-    if nonagle & TCP_NAGLE_CORK:
-        return False
-    if nonagle & TCP_NAGLE_OFF or tp.packets_out == 0:
-        return True
-    return not (after(tp.snd_sml, tp.snd_una) and not after(tp.snd_sml, tp.snd_nxt))
-
-
-def tcp_tso_should_defer(tp: TcpControl, skb: TcpSkb, limit: i64, last: bool) -> bool:
-    """True to wait for an ACK that lets a larger super-segment go (tcp_tso_should_defer)."""
-    if skb.flags & TCPHDR_FIN or tp.ca_state >= TCP_CA_RECOVERY or tp.packets_out == 0:
-        return False
-    if tp.net.now - tp.lsndtime > TSO_DEFER_MAX or not ack_is_near(tp):
-        return False
-    if limit >= tcp_size_goal(tp) or (not last and limit >= skb.len):
-        return False
-    chunk = min(tp.snd_wnd, tp.snd_cwnd * tp.mss_cache) // TSO_WIN_DIVISOR
-    return limit < chunk
-
-
-def ack_is_near(tp: TcpControl) -> bool:
-    """True if half a round trip or more has passed since the oldest segment in flight went out."""
-    head = tp.rtx_head()
-    return head is not None and tp.net.now - head.sent_at >= tp.srtt >> 1
-
-
-def tcp_event_new_data_sent(tp: TcpControl, skb: TcpSkb) -> None:
-    """``skb`` was sent for the first time: it moves to the retransmission queue."""
-    tp.writes().popleft()
-    tp.in_flight().append(skb)
-    idle = tp.packets_out == 0
-    tp.snd_nxt = skb.end_seq
-    tp.packets_out += skb.pcount
-    tp.net.mib.tcpext.TCPOrigDataSent += skb.pcount
-    if skb.len < skb.pcount * tp.mss_cache:
-        tp.snd_sml = skb.end_seq
-    if idle:
-        tcp_rearm_rto(tp)
-
-
-def tcp_rearm_rto(tp: TcpControl) -> None:
-    """RFC 6298 (5.1) to (5.3): running while data is in flight, off when all is acknowledged, restarted by new ACKs."""
-    if tp.packets_out == 0:
-        tp.clear_xmit_timer()
-    else:
-        tp.reset_xmit_timer(ICSK_TIME_RETRANS, rto_after_backoff(tp))
-
-
-def tcp_cwnd_validate(tp: TcpControl, cwnd_limited: bool) -> None:
-    """Remember how much of cwnd was in use in this round trip: an unused window must not grow (RFC 7661's concern)."""
-    new_round = not before(tp.snd_una, tp.cwnd_usage_seq)
-    if new_round or cwnd_limited or (not tp.is_cwnd_limited and tp.packets_out > tp.max_packets_out):
-        tp.is_cwnd_limited = cwnd_limited
-        tp.max_packets_out = tp.packets_out
-        tp.cwnd_usage_seq = tp.snd_nxt
-
-
-def tcp_cwnd_restart(tp: TcpControl) -> None:
-    """RFC 5681 section 4.1: after an idle RTO "cwnd SHOULD be reduced to at most RW", halved once for each RTO idle."""
-    idle = tp.net.now - tp.lsndtime
-    if tp.packets_out or idle <= tp.rto:
+def tcp_tsq_write(tp: TcpControl) -> None:
+    """The device or the pacing timer lets more go: first what is lost, then what is new."""
+    if not in_set(tp.state, MAY_GO_ON):
         return
-    restart = min(tp.init_cwnd(), tp.snd_cwnd)
-    cwnd = tp.snd_cwnd
-    if tp.ca_state != TCP_CA_RECOVERY:
-        tp.snd_ssthresh = max(tp.snd_ssthresh, (cwnd >> 1) + (cwnd >> 2))
-    while idle > tp.rto and cwnd > restart:
-        idle -= tp.rto
-        cwnd >>= 1
-    tp.snd_cwnd = max(cwnd, restart)
-    tp.max_packets_out = 0
-
-
-# -- retransmission
-
-
-def tcp_retransmit_skb(tp: TcpControl, skb: TcpSkb, segs: i64) -> i64:
-    """Send ``skb`` again, its first ``segs`` segments; 0 or an errno, EAGAIN where the window has shrunk below it."""
-    room = distance(skb.seq, tp.tcp_wnd_end())
-    if room > 0x7FFF_FFFF:
-        room = 0
-    if room == 0 and skb.seq != tp.snd_una:
-        return errno.EAGAIN
-    limit = max(min(room, segs * tp.mss_cache), tp.mss_cache)
-    if skb.len > limit:
-        tcp_fragment_rtx(tp, skb, limit // tp.mss_cache * tp.mss_cache)
-    first = tp.retrans_stamp == 0
-    code = tcp_transmit_skb(tp, skb)
-    mib = tp.net.mib
-    if code:
-        mib.tcpext.TCPRetransFail += 1
-        return code
-    mib.tcp.RetransSegs += skb.pcount
-    if skb.flags & TCPHDR_SYN:
-        mib.tcpext.TCPSynRetrans += 1
-    if not skb.sacked & TCPCB_SACKED_RETRANS:
-        tp.retrans_out += skb.pcount
-    skb.sacked |= TCPCB_SACKED_RETRANS | TCPCB_EVER_RETRANS
-    if first:
-        tp.retrans_stamp = tp.net.now
-    return 0
-
-
-def tcp_fragment_rtx(tp: TcpControl, skb: TcpSkb, length: i64) -> None:
-    """Cut an skb of the retransmission queue after ``length`` bytes, its counts divided."""
-    before_cut = skb.pcount
-    rest = tcp_fragment(tp, skb, length)
-    queue = tp.in_flight()
-    queue.insert(queue.index(skb) + 1, rest)
-    gained = skb.pcount + rest.pcount - before_cut
-    tp.packets_out += gained
-    if skb.sacked & TCPCB_LOST:
-        tp.lost_out += gained
-    if skb.sacked & TCPCB_SACKED_RETRANS:
-        tp.retrans_out += gained
-
-
-def tcp_xmit_retransmit_queue(tp: TcpControl) -> None:
-    """Send again what is marked lost, as cwnd allows."""
-    if tp.lost_out == 0 or not tp.rtx_queue:
-        return
-    mib = tp.net.mib.tcpext
-    for skb in list(tp.rtx_queue):
-        segs = tp.snd_cwnd - tp.tcp_packets_in_flight()
-        if tp.ca_state == TCP_CA_RECOVERY and skb is tp.rtx_head():
-            segs = max(segs, 1)  # RFC 6582 3.2: the first unacknowledged segment, whatever the window
-        if segs <= 0 or tp.retrans_out >= tp.lost_out:
-            return
-        if not skb.sacked & TCPCB_LOST or skb.sacked & TCPCB_SACKED_RETRANS:
-            continue
-        if tcp_retransmit_skb(tp, skb, segs):
-            return
-        if tp.ca_state == TCP_CA_LOSS:
-            mib.TCPSlowStartRetrans += skb.pcount
-        else:
-            mib.TCPFastRetrans += skb.pcount
+    if tp.lost_out > tp.retrans_out and tp.snd_cwnd > tp.tcp_packets_in_flight():
+        tcp_xmit_retransmit_queue(tp)
+    tcp_write_xmit(tp, tp.nonagle)
 
 
 # -- segments without new data
@@ -321,6 +252,7 @@ def tcp_send_fin(tp: TcpControl) -> None:
         tail.end_seq = (tail.end_seq + 1) & 0xFFFF_FFFF
     else:
         queue.append(TcpSkb(tp.write_seq, TCPHDR_ACK | TCPHDR_FIN))
+        tcp_chrono_start(tp, TCP_CHRONO_BUSY)
         tp.wmem_queued += SKB_OVERHEAD
     tp.write_seq = (tp.write_seq + 1) & 0xFFFF_FFFF
     tp.fin_queued = True
@@ -328,26 +260,32 @@ def tcp_send_fin(tp: TcpControl) -> None:
 
 
 def tcp_write_wakeup(tp: TcpControl) -> i64:
-    """Provoke an ACK with what the window lets go, else with a byte it already has; 1 if it was such a probe.
+    """Provoke an ACK with what the window lets go, else with a byte it already has; WAKEUP_* says how it went.
 
     RFC 9293 3.8.6.1 (MUST-36): "The transmitting host SHOULD send the first zero-window probe when a zero window has
     existed for the retransmission timeout period."
     """
     skb = tp.send_head()
-    room = distance(tp.snd_nxt, tp.tcp_wnd_end())
-    if skb is None or not before(skb.seq, tp.tcp_wnd_end()) or room > 0x7FFF_FFFF:
-        tcp_xmit_probe_skb(tp)
-        return 1
-    length = min(room, tp.mss_cache)
-    if 0 < length < skb.len:
+    if skb is None or not before(skb.seq, tp.tcp_wnd_end()):
+        return WAKEUP_PROBED | lost_here(tcp_xmit_probe_skb(tp))
+    mss = tcp_current_mss(tp)
+    length = min(tcp_snd_room(tp, skb), mss)
+    if before(tp.pushed_seq, skb.end_seq):
+        tp.pushed_seq = skb.end_seq
+    if length < skb.len:
         tp.writes().insert(1, tcp_fragment(tp, skb, length))
     skb.flags |= TCPHDR_PSH
-    skb.set_pcount(tp.mss_cache)
-    tcp_transmit_skb(tp, skb)
-    tcp_event_new_data_sent(tp, skb)
-    return 0
+    skb.set_pcount(mss)
+    code = tcp_transmit_skb(tp, skb)
+    if code == 0:
+        tcp_event_new_data_sent(tp, skb, mss)
+    return lost_here(code)
 
 
-def tcp_xmit_probe_skb(tp: TcpControl) -> None:
+def lost_here(code: i64) -> i64:
+    return WAKEUP_LOST if code == NET_XMIT_DROP else 0
+
+
+def tcp_xmit_probe_skb(tp: TcpControl) -> i64:
     """A segment the peer must answer: its sequence number lies one before the window (keepalive, zero window)."""
-    tcp_send_bare(tp, (tp.snd_una - 1) & 0xFFFF_FFFF, TCPHDR_ACK)
+    return tcp_send_bare(tp, (tp.snd_una - 1) & 0xFFFF_FFFF, TCPHDR_ACK)

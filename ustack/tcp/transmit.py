@@ -8,34 +8,53 @@ from librt.strings import BytesWriter
 from mypy_extensions import i64
 
 from ustack.device.gso import TCP_CSUM_OFFSET
-from ustack.packet import CHECKSUM_PARTIAL, COPYBREAK, SKB_GSO_TCPV4, Buffer, Packet
-from ustack.tcp.control import ICSK_ACK_SCHED, ICSK_ACK_TIMER, TCP_ATO_MIN, TcpControl
+from ustack.packet import CHECKSUM_PARTIAL, COPYBREAK, NET_XMIT_DROP, SKB_GSO_TCP_ECN, SKB_GSO_TCPV4, Buffer, Packet
+from ustack.tcp.congestion.base import CA_EVENT_TX_START
+from ustack.tcp.control import ICSK_ACK_SCHED, ICSK_ACK_TIMER, TCP_ATO_MIN, TCP_ECN_OK, TIMESTAMP_LEN, TcpControl
+from ustack.tcp.ecn import tcp_ecn_send
+from ustack.tcp.pacing import tcp_update_skb_after_send
+from ustack.tcp.prr import tcp_enter_cwr
+from ustack.tcp.rate import tcp_rate_skb_sent
+from ustack.tcp.stream import tcp_urg_pointer
 from ustack.tcp.window import tcp_select_window
 from ustack.wire import tcp as wire
 from ustack.wire.checksum import fold
-from ustack.wire.tcp import TCPHDR_ACK, TCPHDR_RST, TCPHDR_SYN
+from ustack.wire.tcp import TCPHDR_ACK, TCPHDR_CWR, TCPHDR_PSH, TCPHDR_RST, TCPHDR_SYN, TCPHDR_URG
 
 if TYPE_CHECKING:
     from ustack.tcp.segment import TcpSkb
 
 NO_PIECES: Final[list[Buffer]] = []
+#: No path makes us advertise less (bytes; route.min_adv_mss).
+MIN_ADVMSS: Final[i64] = 256
 
 
 def tcp_transmit_skb(tp: TcpControl, skb: TcpSkb) -> i64:
-    """Send ``skb`` as it is; 0, or an errno that IP gave. The retransmission queue is the caller's affair."""
-    options = syn_options_of(tp, skb.flags) if skb.flags & TCPHDR_SYN else established_options(tp)
-    code = tcp_send_segment(tp, skb.seq, skb.flags, options, skb.pieces, skb.len)
+    """Send ``skb`` as it is; 0, or what IP gave: an errno or NET_XMIT_DROP. The queues are the caller's affair."""
+    options = tcp_syn_options(tp, skb.flags) if skb.flags & TCPHDR_SYN else tcp_established_options(tp)
+    prior_wstamp = tp.tcp_wstamp
+    # a super-segment ends with PSH on the wire, so that the receiver's offload hands it up at once; not when it is cut
+    flags = skb.flags | TCPHDR_PSH if skb.pcount > 1 else skb.flags
+    code = tcp_send_segment(tp, skb.seq, flags, options, skb.pieces, skb.len)
     if skb.len:
         tcp_event_data_sent(tp)
+        tp.data_segs_out += skb.pcount
+        tp.bytes_sent += skb.len
+    tp.segs_out += skb.pcount
     tp.net.mib.tcp.OutSegs += skb.pcount
     skb.sent_at = tp.net.now
+    if code == 0:
+        tcp_update_skb_after_send(tp, skb, prior_wstamp)
+        tcp_rate_skb_sent(tp, skb)
     return code
 
 
-def tcp_send_bare(tp: TcpControl, seq: i64, flags: i64) -> None:
-    """Send a segment without data that nobody will retransmit: an ACK, a probe, a RST."""
-    tcp_send_segment(tp, seq, flags, established_options(tp), NO_PIECES, 0)
+def tcp_send_bare(tp: TcpControl, seq: i64, flags: i64) -> i64:
+    """Send a segment without data that nobody will retransmit: an ACK, a probe, a RST. As tcp_transmit_skb."""
+    code = tcp_send_segment(tp, seq, flags, tcp_established_options(tp), NO_PIECES, 0)
+    tp.segs_out += 1
     tp.net.mib.tcp.OutSegs += 1
+    return code
 
 
 def tcp_send_segment(tp: TcpControl, seq: i64, flags: i64, options: bytes, pieces: list[Buffer], length: i64) -> i64:
@@ -52,18 +71,32 @@ def tcp_send_segment(tp: TcpControl, seq: i64, flags: i64, options: bytes, piece
     if flags & TCPHDR_ACK:
         ack_seq = tp.rcv_nxt
         tcp_event_ack_sent(tp)
+    if tp.ecn_flags & TCP_ECN_OK and not flags & TCPHDR_SYN:
+        flags = tcp_ecn_send(tp, seq, flags, length)
+    tp.tcp_wstamp = max(tp.tcp_wstamp, tp.net.now)
+    urg_ptr: i64 = 0
+    if tp.urg_mode:
+        urg_ptr = tcp_urg_pointer(tp, seq)
+        if urg_ptr:
+            flags |= TCPHDR_URG
     header_len: i64 = 20 + len(options)
     check = fold(tp.pseudo_sum + header_len + length)
     out = BytesWriter()
-    wire.emit(out, tp.num, tp.dport, seq, ack_seq, flags, window, check, 0, options)
+    wire.emit(out, tp.num, tp.dport, seq, ack_seq, flags, window, check, urg_ptr, options)
     packet = segment_packet(out, pieces, length)
     packet.csum_offset = TCP_CSUM_OFFSET
     packet.mark = tp.mark
     packet.priority = tp.priority
-    if length > tp.mss_cache:
-        packet.gso_size = tp.mss_cache
-        packet.gso_type = SKB_GSO_TCPV4
-    return tp.tables.ipv4.ip_queue_xmit(tp, packet)
+    if length + header_len > tp.mss_cache + 20:
+        gso_size = segment_room(tp, header_len)
+        if length > gso_size:
+            packet.gso_size = gso_size
+            packet.gso_type = SKB_GSO_TCPV4 | SKB_GSO_TCP_ECN if flags & TCPHDR_CWR else SKB_GSO_TCPV4
+    code = tp.tables.ipv4.ip_queue_xmit(tp, packet)
+    if code == NET_XMIT_DROP:
+        # our own device is the bottleneck: as good a sign of congestion as any
+        tcp_enter_cwr(tp)
+    return code
 
 
 def segment_packet(out: BytesWriter, pieces: list[Buffer], length: i64) -> Packet:
@@ -80,23 +113,75 @@ def segment_packet(out: BytesWriter, pieces: list[Buffer], length: i64) -> Packe
     return packet
 
 
-def established_options(tp: TcpControl) -> bytes:
-    """Options of any segment but a SYN (tcp_established_options)."""
-    return wire.timestamp_option(tp.mstamp(), tp.ts_recent) if tp.tstamp_ok else b""
+def segment_room(tp: TcpControl, header_len: i64) -> i64:
+    """Bytes of text that one segment holds behind a header of ``header_len``: what SACK takes is not in mss_cache."""
+    usual: i64 = 20 + TIMESTAMP_LEN if tp.tstamp_ok else 20
+    return tp.mss_cache - (header_len - usual) if header_len > usual else tp.mss_cache
 
 
-def syn_options_of(tp: TcpControl, flags: i64) -> bytes:
-    """Options of our SYN, or of the SYN-ACK of a simultaneous open (tcp_syn_options)."""
+def tcp_established_options(tp: TcpControl) -> bytes:
+    """Options of any segment but a SYN: timestamps, and what was received out of order (tcp_established_options)."""
+    options = wire.timestamp_option(tp.mstamp(), tp.ts_recent) if tp.tstamp_ok else b""
+    if tp.duplicate_sack is None and not tp.selective_acks:
+        return options
+    return options + wire.sack_option(tcp_sack_blocks(tp))
+
+
+def tcp_sack_blocks(tp: TcpControl) -> list[tuple[int, int]]:
+    """What the next segment reports, as much as its header holds: 4 blocks, or 3 beside timestamps.
+
+    RFC 2883 section 4: "The D-SACK block [...] is reported as the first SACK block", and only once.
+    """
+    blocks = tp.selective_acks
+    if tp.duplicate_sack is not None:
+        blocks = [tp.duplicate_sack, *blocks]
+        tp.duplicate_sack = None
+    return blocks[: 3 if tp.tstamp_ok else 4]
+
+
+def sack_option_len(tp: TcpControl) -> i64:
+    """Bytes that SACK will take of the next segment, 0 most often (what tcp_current_mss subtracts from mss_cache)."""
+    count: i64 = len(tp.selective_acks)
+    if tp.duplicate_sack is not None:
+        count += 1
+    return 4 + 8 * min(count, 3 if tp.tstamp_ok else 4) if count else 0
+
+
+def tcp_syn_options(tp: TcpControl, flags: i64) -> bytes:
+    """Options of our SYN, or of the SYN-ACK of a simultaneous open (tcp_syn_options).
+
+    Linux's order: MSS, SACK permitted, timestamps, window scale, Fast Open.
+    """
     offered = tp.net.sysctl
     answering = flags & TCPHDR_ACK != 0
     timestamps = tp.tstamp_ok if answering else offered.tcp_timestamps != 0
     scaling = tp.wscale_ok if answering else offered.tcp_window_scaling != 0
+    sack = tp.sack_ok if answering else offered.tcp_sack != 0
     wscale = tp.rcv_wscale if scaling else -1
-    return wire.syn_options(tp.advmss, wscale, False, timestamps, tp.mstamp(), tp.ts_recent)
+    options = wire.syn_options(tcp_advertise_mss(tp), wscale, sack, timestamps, tp.mstamp(), tp.ts_recent)
+    if tp.fastopen_cookie is None or answering:
+        return options
+    cookie = wire.fastopen_option(tp.fastopen_cookie, tp.fastopen_exp)
+    if len(options) + len(cookie) > wire.TCP_MAX_OPTIONS:
+        return options
+    tp.syn_fastopen = True
+    tp.syn_fastopen_exp = tp.fastopen_exp
+    return options + cookie
+
+
+def tcp_advertise_mss(tp: TcpControl) -> i64:
+    """The MSS option: what it was, or less where the path has turned out narrower since (tcp_advertise_mss)."""
+    dst = tp.dst_cache
+    if dst is not None and dst.advmss == 0 and dst.mtu - 40 < tp.advmss:
+        tp.advmss = max(dst.mtu - 40, MIN_ADVMSS)
+    return tp.advmss
 
 
 def tcp_event_ack_sent(tp: TcpControl) -> None:
     """An ACK went out, alone or on data: nothing is owed any more."""
+    if tp.compressed_ack:
+        tp.net.mib.tcpext.TCPAckCompressed += tp.compressed_ack
+        tp.clear_compressed_ack()
     if tp.ack_quick and tp.ack_pending & ICSK_ACK_SCHED:
         tp.ack_quick -= 1
         if tp.ack_quick == 0:
@@ -108,10 +193,12 @@ def tcp_event_ack_sent(tp: TcpControl) -> None:
 
 def tcp_event_data_sent(tp: TcpControl) -> None:
     """Data that answers data within the ATO makes the connection interactive: ACKs wait for the next answer."""
+    if tp.tcp_packets_in_flight() == 0:
+        tp.congestion.cwnd_event(tp, CA_EVENT_TX_START)
     now = tp.net.now
     tp.lsndtime = now
     if now - tp.lrcvtime < tp.ato:
-        tp.ack_pingpong = True
+        tp.ack_pingpong += 1
 
 
 def tcp_send_ack(tp: TcpControl) -> None:

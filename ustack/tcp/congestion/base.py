@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from mypy_extensions import i64
+from mypy_extensions import i64, mypyc_attr
 
 if TYPE_CHECKING:
     from ustack.tcp.control import TcpControl
@@ -24,12 +24,18 @@ CA_ACK_WIN_UPDATE: Final = 2
 CA_ACK_ECE: Final = 4
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class CongestionState:
     """What an algorithm keeps of one connection (icsk_ca_priv); each has its own subclass."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class CongestionOps:
-    """One object per algorithm, shared by its connections: it keeps nothing of its own, but in ``tp.ca_priv``."""
+    """One object per algorithm, shared by its connections: it keeps nothing of its own, but in ``tp.ca_priv``.
+
+    Anybody may write one, in plain Python too, and register it (registry.py); the three attributes below are then set
+    on the object, not on its class. Methods may be called before ``init``: a SYN may be lost.
+    """
 
     name: str = "none"
     #: The algorithm sets cwnd and the pacing rate itself, in cong_control, instead of cong_avoid and PRR.

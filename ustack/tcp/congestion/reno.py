@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mypy_extensions import i64
+from mypy_extensions import i64, mypyc_attr
 
 from ustack.tcp.congestion.base import CongestionOps
+from ustack.tcp.cwnd import tcp_is_cwnd_limited
 
 if TYPE_CHECKING:
     from ustack.tcp.control import TcpControl
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Reno(CongestionOps):
     """Slow start, congestion avoidance, half the window at a loss."""
 
@@ -35,13 +37,6 @@ class Reno(CongestionOps):
         return max(tp.snd_cwnd, tp.prior_cwnd)
 
 
-def tcp_is_cwnd_limited(tp: TcpControl) -> bool:
-    """True if cwnd held back what we sent last; in slow start, if half of it was in use."""
-    if tp.is_cwnd_limited:
-        return True
-    return tp.in_slow_start() and tp.snd_cwnd < 2 * tp.max_packets_out
-
-
 def tcp_slow_start(tp: TcpControl, acked: i64) -> i64:
     """Grow by what was acknowledged up to ssthresh; what of it is left for congestion avoidance.
 
@@ -49,7 +44,7 @@ def tcp_slow_start(tp: TcpControl, acked: i64) -> i64:
     """
     cwnd = min(tp.snd_cwnd + acked, tp.snd_ssthresh)
     left = acked - (cwnd - tp.snd_cwnd)
-    tp.snd_cwnd = cwnd
+    tp.snd_cwnd = min(cwnd, tp.snd_cwnd_clamp)
     return left
 
 
@@ -63,3 +58,4 @@ def tcp_cong_avoid_ai(tp: TcpControl, window: i64, acked: i64) -> None:
         delta = tp.snd_cwnd_cnt // window
         tp.snd_cwnd_cnt -= delta * window
         tp.snd_cwnd += delta
+    tp.snd_cwnd = min(tp.snd_cwnd, tp.snd_cwnd_clamp)
