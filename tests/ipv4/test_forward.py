@@ -383,6 +383,7 @@ def test_redirected_hosts_are_counted_in_a_bounded_table() -> None:
     for number in range(many):
         host.rx(datagram(a("10.0.0.1") + number, NEIGHBOUR))
     assert host.icmp.sent == [REDIRECT] * many
+    assert host.net.mib.icmp.RedirectPeersEvicted == forward_module.REDIRECT_PEERS
     host.icmp.sent.clear()
     host.rx(datagram(a("10.0.0.1") + many - 1, NEIGHBOUR))
     assert host.icmp.sent == []

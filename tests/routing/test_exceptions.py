@@ -249,6 +249,7 @@ def test_the_oldest_of_a_chain_goes_and_its_route_with_it() -> None:
         room.update_or_create_fnhe(nhc, addr, 0, 1400, False, expires)
     assert room.find_exception(nhc, same[0]) is None and not links.routing.dst_valid(dst)
     assert room.find_exception(nhc, same[19]) is not None and table.count <= 11
+    assert links.net.mib.rt_cache.fnhe_evicted == 20 - table.count > 0
 
 
 def table_key(table: FnheTable, addr: int) -> int:

@@ -6,7 +6,8 @@ import random
 
 import pytest
 
-from ustack.routing.siphash import SipHash, flow_hash_from_keys_seed
+from ustack.routing.siphash import flow_hash_from_keys_seed
+from ustack.siphash import SipHash
 
 
 def siphash(key: bytes, message: bytes) -> int:

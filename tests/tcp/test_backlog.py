@@ -76,11 +76,13 @@ def test_tcp_abort_on_overflow_answers_with_rst_instead() -> None:
         c.counted(Reason.TCP_LISTEN_OVERFLOW, ListenOverflows=1, ListenDrops=1, OutRsts=1, EmbryonicRsts=1)
 
 
-@pytest.mark.parametrize(("backlog", "sysctl", "limit"), [(20, 1024, 20), (20, 10, 10), (0, 1024, 8), (3, 1024, 8)])
-def test_half_open_connections_are_bounded_by_the_backlog_and_the_sysctl(backlog: int, sysctl: int, limit: int) -> None:
+@pytest.mark.parametrize("backlog", [0, 3, 20])
+def test_half_open_connections_are_bounded_by_the_backlog(backlog: int) -> None:
+    """inet_csk_reqsk_queue_is_full() compares with ">", like the accept queue's (Linux 6.18); without cookies what
+    comes then is dropped (TCPReqQFullDrop)."""
     with listening(backlog) as c:
-        c.net.sysctl.tcp_max_syn_backlog = sysctl
-        for n in range(limit):
+        c.net.sysctl.tcp_syncookies = 0
+        for n in range(backlog + 1):
             syn(c, 1000 + n)
             c.expect("SA", seq=0)
         c.mark()
@@ -91,9 +93,38 @@ def test_half_open_connections_are_bounded_by_the_backlog_and_the_sysctl(backlog
         c.mark()
         c.run(64 * SEC)  # the SYN-ACKs are given up, and there is room
         c.out.clear()
-        assert c.tp.syn_queue_len == 0 and not c.stack.tcp.tables.requests
+        assert c.tp.syn_queue_len == 0 and c.tp.syn_queue_young == 0 and not c.stack.tcp.tables.requests
         syn(c, 6000)
         c.expect("SA", seq=0)
+
+
+def test_without_cookies_the_last_quarter_is_for_peers_that_are_known() -> None:
+    """tcp_conn_request: the "last quarter of backlog is filled with destinations, proven to be alive"."""
+    with listening(100) as c:
+        c.net.sysctl.tcp_syncookies = 0
+        c.net.sysctl.tcp_max_syn_backlog = 8
+        finish(c, 999)
+        for n in range(7):
+            c.inject("S", seq=0, src="192.0.2.9", sport=1000 + n)
+            c.expect("SA", dst="192.0.2.9", dport=1000 + n)
+        c.mark()
+        c.inject("S", seq=0, src="192.0.2.9", sport=2000)
+        c.silent()
+        c.counted(Reason.TCP_LISTEN_UNPROVEN, ListenDrops=1)
+        syn(c, 2001)  # has finished a handshake before
+        c.expect("SA", seq=0)
+
+
+def test_old_requests_make_room_for_young_ones() -> None:
+    """reqsk_timer_handler: half of the room is for the young; the others are given up sooner than after five times."""
+    with listening(20) as c:
+        for n in range(15):
+            syn(c, 1000 + n)
+        c.run(8 * SEC)  # 1, 3, 7: nobody is young any more
+        assert c.tp.syn_queue_young == 0 and c.tp.syn_queue_len == 10
+        c.run(24 * SEC)  # who is not in the way has all the time there is
+        assert c.tp.syn_queue_len == 10
+        c.out.clear()
 
 
 def test_other_listeners_and_connections_do_not_suffer_from_a_full_queue() -> None:

@@ -9,6 +9,7 @@ import pytest
 from tests.tcp.peer import SEC, Peer, close_wait, established, simultaneous, syn_recv, syn_sent, time_wait
 from ustack.ipv4.options import ip_options_get
 from ustack.routing.flow import Flow
+from ustack.tcp.mss import tcp_sync_mss
 from ustack.tcp.options import IPPROTO_TCP, TCP_SYNCNT
 from ustack.tcp.states import State
 from ustack.wire.icmp import (
@@ -65,10 +66,10 @@ def test_an_established_connection_survives_every_error(icmp_type: int, code: in
         c.icmp(icmp_type, code, seq=1)
         assert c.in_state(State.ESTABLISHED) and c.events.seen == []
         c.counted(Icmp_InMsgs=1, **{KIND[icmp_type]: 1})
+        assert c.app_error() == error and c.app_error() == 0
         c.inject("A", ack=5)
         c.app_send(b"more")
         c.expect("PA", data=b"more")
-        assert c.app_error() == error and c.app_error() == 0
 
 
 def test_the_soft_error_is_what_a_give_up_reports() -> None:
@@ -257,9 +258,12 @@ def test_by_a_source_route_it_is_the_way_to_its_first_hop_that_is_narrow() -> No
         hop = str_to_addr("192.0.2.77")
         c.tp.inet_opt = ip_options_get(bytes((IPOPT_LSRR, 7, 4)) + hop.to_bytes(4, "big"))
         c.tp.dst_cache = None
-        c.app_send(bytes(1460))
+        tcp_sync_mss(c.tp, 1500)
+        c.app_send(bytes(1452))
+        c.next_segment()
         frag_needed(c, 1000)
-        assert c.tp.mss_cache == 960
+        assert c.tp.mss_cache == 952
+        c.out.clear()
         assert c.stack.routing.ip_route_output(Flow(hop)).mtu == 1000
         assert c.stack.routing.ip_route_output(Flow(c.tp.daddr)).mtu == 1500
 
@@ -284,3 +288,47 @@ def test_a_retried_connect_after_an_error_starts_afresh() -> None:
         assert c.app_fails(lambda: c.sock.connect(("192.0.2.1", 80))) == errno.ECONNABORTED
         c.app_connect()
         c.expect("S")
+
+
+def test_an_unreachable_takes_one_back_off_back() -> None:
+    """RFC 6069 section 3 (tcp_ld_RTO_revert): only for an error about the segment that was sent again."""
+    with established() as c:
+        c.app_send(b"data")
+        c.expect("PA", seq=1, data=b"data")
+        rto = int(c.tp.rto)
+        c.expect("PA", seq=1, data=b"data", at=rto)
+        c.expect("PA", seq=1, data=b"data", at=3 * rto)
+        assert c.tp.backoff == 2
+        c.icmp(ICMP_DEST_UNREACH, ICMP_PORT_UNREACH, seq=1)
+        assert c.tp.backoff == 2, "only network and host unreachable"
+        c.icmp(ICMP_DEST_UNREACH, ICMP_HOST_UNREACH, seq=2)
+        assert c.tp.backoff == 2
+        c.icmp(ICMP_DEST_UNREACH, ICMP_HOST_UNREACH, seq=1)
+        assert c.tp.backoff == 1
+        c.expect("PA", seq=1, data=b"data", at=5 * rto)
+
+
+def test_overdue_by_then_it_goes_again_at_once() -> None:
+    with established() as c:
+        c.app_send(b"data")
+        c.expect("PA", seq=1, data=b"data")
+        rto = int(c.tp.rto)
+        for at in (1, 3, 7):
+            c.expect("PA", seq=1, data=b"data", at=at * rto)
+        c.silent(until=12 * rto)
+        c.icmp(ICMP_DEST_UNREACH, ICMP_HOST_UNREACH, seq=1)
+        c.expect("PA", seq=1, data=b"data", at=12 * rto)
+        c.inject("A", ack=5)
+
+
+def test_an_error_whose_quoted_ttl_is_too_small_is_not_believed() -> None:
+    """RFC 5082; IP_MINTTL (tcp_v4_err)."""
+    with established() as c:
+        c.tp.min_ttl = 255
+        c.app_send(b"data")
+        c.expect("PA", data=b"data")
+        c.mark()
+        c.icmp(ICMP_DEST_UNREACH, ICMP_HOST_UNREACH, seq=1)
+        assert c.app_error() == 0
+        c.counted(Icmp_InMsgs=1, Icmp_InDestUnreachs=1, TCPMinTTLDrop=1)
+        c.out.clear()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from tests.tcp.peer import SEC, Peer, established, listening
+from tests.tcp.peer import SEC, Peer, code_of, established, listening
 from ustack.device.e1000 import E1000_FEATURES
+from ustack.drop import Reason
 from ustack.tcp.options import IPPROTO_TCP, TCP_MAXSEG
 from ustack.tcp.states import State
 from ustack.wire import tcp
@@ -169,6 +172,119 @@ def test_timestamps_are_used_if_both_syns_had_them(active: bool, theirs: bool, o
     c.check()
 
 
+# -- SACK permitted (RFC 2018 section 2)
+
+
+@pytest.mark.parametrize("active", [False, True])
+@pytest.mark.parametrize("theirs", [False, True])
+@pytest.mark.parametrize("ours", [0, 1])
+def test_sack_is_used_if_both_syns_permitted_it(active: bool, theirs: bool, ours: int) -> None:
+    """RFC 2018 2: the option "may be sent in a SYN by a TCP that has been extended to receive" SACK."""
+    with Peer(sack=theirs) as c:
+        c.net.sysctl.tcp_sack = ours
+        if active:
+            c.app_connect()
+            assert c.expect("S").sack_ok is bool(ours)
+            c.inject("SA", options=c.syn_options())
+            c.expect("A")
+        else:
+            c.app_listen()
+            c.peer_syn()
+            assert c.expect("SA").sack_ok is (theirs and bool(ours))
+            c.inject("A")
+            c.app_accept()
+        assert c.tp.sack_ok is (theirs and bool(ours))
+
+
+@pytest.mark.parametrize(("timestamps", "room"), [(False, 4), (True, 3)])
+def test_as_many_blocks_as_the_header_holds_are_sent(timestamps: bool, room: int) -> None:
+    """RFC 2018 3: "a TCP option [...] of 40 bytes [...] can specify a maximum of 4 blocks", 3 beside timestamps; a
+    D-SACK is the first of them and told once (RFC 2883 4)."""
+    with established(peer=Peer(timestamps=timestamps, sack=True)) as c:
+        blocks = [(c.tp.rcv_nxt + 1000 * n, c.tp.rcv_nxt + 1000 * n + 10) for n in range(1, 6)]
+        c.tp.selective_acks = blocks
+        c.tp.duplicate_sack = (c.tp.rcv_nxt - 1, c.tp.rcv_nxt)
+        c.app_send(b"x")
+        s = c.next_segment()
+        assert s.sacks == [(c.tp.rcv_nxt - 1, c.tp.rcv_nxt), *blocks][:room]
+        assert len(s.raw_options) == (12 if timestamps else 0) + 4 + 8 * room
+        assert c.tp.duplicate_sack is None
+        c.inject("A", ack=2)
+        c.app_send(b"y")
+        assert c.next_segment().sacks == blocks[:room]
+        c.tp.selective_acks = []
+
+
+def test_what_sack_takes_comes_out_of_the_text() -> None:
+    """tcp_current_mss: a segment with SACK on it is no longer than one without."""
+    with established(peer=Peer(sack=True)) as c:
+        c.tp.selective_acks = [(c.tp.rcv_nxt + 10, c.tp.rcv_nxt + 20)]
+        c.app_send(bytes(3000))
+        s = c.next_segment()
+        assert len(s.data) == 1460 - 12 and len(s.raw_options) == 12
+        c.tp.selective_acks = []
+        c.out.clear()
+
+
+# -- signatures (RFC 2385, RFC 5925)
+
+
+def signed(kind: int, length: int) -> bytes:
+    option = bytes((kind, length)) + bytes(max(length - 2, 0))
+    return option + b"\x01" * (-len(option) % 4)
+
+
+@pytest.mark.parametrize(
+    ("options", "reason", "counter"),
+    [
+        (signed(19, 18), Reason.TCP_MD5UNEXPECTED, "TCPMD5Unexpected"),
+        (signed(29, 16), Reason.TCP_AOUNEXPECTED, "TCPAOKeyNotFound"),
+        (signed(19, 3), Reason.TCP_AUTH_HDR, ""),
+        (signed(19, 17), Reason.TCP_AUTH_HDR, ""),
+        (signed(29, 4), Reason.TCP_AUTH_HDR, ""),
+        (signed(19, 18) + signed(19, 18), Reason.TCP_AUTH_HDR, ""),
+        (signed(19, 18) + signed(29, 16), Reason.TCP_AUTH_HDR, ""),
+        (b"\x13\x12\x00\x00", Reason.TCP_AUTH_HDR, ""),  # longer than the header
+        (b"\x01\x01\x01\x1d", Reason.TCP_AUTH_HDR, ""),  # without a length
+    ],
+)
+@pytest.mark.parametrize("state", ["closed", "listen", "syn_recv", "established"])
+def test_what_is_signed_is_dropped_in_silence(state: str, options: bytes, reason: Reason, counter: str) -> None:
+    """tcp_inbound_hash: without a key "TCP-MD5 hash unexpected", "TCP-AO key not found", or no header at all."""
+    if state == "established":
+        c = established()
+    elif state == "closed":
+        c = Peer()
+    else:
+        c = listening()
+    if state == "syn_recv":
+        c.peer_syn()
+        c.expect("SA")
+    was = c.state
+    c.mark()
+    c.inject("A" if state in ("syn_recv", "established") else "S", options=options)
+    c.silent(until=500 * 1_000_000)
+    c.counted(reason, **({counter: 1} if counter else {}))
+    assert c.in_state(was)
+
+
+@pytest.mark.parametrize("name", [14, 32, 38, 39, 40, 41])
+def test_no_key_can_be_set(name: int) -> None:
+    """TCP_MD5SIG, TCP_MD5SIG_EXT, TCP_AO_*: as a kernel without CONFIG_TCP_MD5SIG and CONFIG_TCP_AO."""
+    with Peer() as c:
+        assert code_of(lambda: c.sock.setsockopt(IPPROTO_TCP, name, bytes(216))) == errno.ENOPROTOOPT
+        assert code_of(lambda: c.sock.getsockopt(IPPROTO_TCP, name)) == errno.ENOPROTOOPT
+
+
+def test_a_handshake_goes_on_past_what_was_signed() -> None:
+    with listening() as c:
+        c.peer_syn()
+        c.expect("SA", seq=0, ack=1)
+        c.inject("A", options=signed(19, 18))
+        c.inject("A")
+        c.app_accept()
+
+
 def test_two_peers_see_different_timestamp_clocks() -> None:
     """RFC 7323 5.4: a random offset per connection or host pair, so that nobody reads our uptime."""
     seen = []
@@ -200,8 +316,8 @@ def test_a_peer_without_any_option_is_served(active: bool) -> None:
         b"\x02\x03\x05\x00",
         b"\x03\x02\x00\x00",
         b"\x08\x0a\x00\x00",  # timestamps beyond the header
-        b"\x13\x12" + bytes(16),  # MD5: unknown here, skipped
-        b"\x13\x03\x00\x00",
+        b"\x22\x05\x00\x00",  # a Fast Open cookie beyond the header
+        b"\xfe\x04\xf9\x89",  # asks for one in the experimental option, where none is given
         b"\xfe\xff\x00\x00",
         b"\x01" * 39 + b"\x02",  # a kind without a length at the very end
         b"\x00\x02\x04\x00",  # after the end of the list
@@ -222,6 +338,7 @@ def test_malformed_options_in_a_syn_are_as_good_as_none(options: bytes) -> None:
 @settings(max_examples=150)
 @given(st.binary(max_size=40))
 def test_whatever_the_options_of_a_syn_say_the_connection_opens(options: bytes) -> None:
+    assume(tcp.find_signature(options, 0, len(options)) == tcp.NO_SIGNATURE)
     c = listening()
     c.inject("S", options=options)
     s = c.expect("SA", seq=0, ack=1)

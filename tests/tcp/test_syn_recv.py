@@ -233,7 +233,7 @@ def test_the_syn_ack_is_sent_again_five_times_and_given_up_after_63_seconds() ->
         assert c.in_state(State.SYN_RECV)
         c.silent(until=500 * SEC)
         assert c.in_state(State.LISTEN) and c.tp.syn_queue_len == 0
-        c.counted(RetransSegs=5, TCPSynRetrans=5, AttemptFails=1)
+        c.counted(RetransSegs=5, TCPSynRetrans=5, TCPTimeouts=6, AttemptFails=1)
 
 
 def test_tcp_syncnt_on_the_listener_limits_its_syn_acks() -> None:
@@ -276,10 +276,10 @@ def test_simultaneous_open_after_figure_8() -> None:
         assert s.wscale >= 0 and s.mss == 1460
         assert c.in_state(State.SYN_RECV) and c.events.seen == []
         c.inject("SA", seq=0, ack=1, options=c.syn_options())
-        c.silent()
+        c.expect("A", seq=1, ack=1)  # their SYN for the second time
         assert c.in_state(State.ESTABLISHED) and c.events.seen == ["state", "space"]
         assert c.tp.snd_wnd == 60_000
-        c.counted(CurrEstab=1, TCPDelivered=1)
+        c.counted(CurrEstab=1, TCPDelivered=1, DelayedACKLost=1)
         c.sock.connect((PEER, 80))
         c.silent(until=200 * SEC)
 
@@ -333,3 +333,12 @@ def test_both_sides_of_an_established_connection_can_talk_after_any_open() -> No
             c.inject("PA", b"pong")
             assert c.app_recv() == b"pong"
             c.next_segment(at=SEC)
+
+
+def test_first_text_outside_the_window_is_always_answered() -> None:
+    """tcp_oow_rate_limited: it cannot be an answer of ours that comes back."""
+    with syn_recv() as c:
+        for _ in range(3):
+            c.inject("A", b"x", seq=100_000, ack=1)
+            c.expect("A", seq=1, ack=1)
+        c.counted(*[Reason.TCP_INVALID_SEQUENCE] * 3)

@@ -63,9 +63,22 @@ def test_first_a_rst_with_an_unacceptable_ack_is_dropped_in_silence() -> None:
     with syn_sent() as c:
         for ack in (0, 2, 0x7FFF_FFFF):
             c.inject("RA", seq=0, ack=ack)
-        c.silent(until=900 * MSEC)
+        c.silent()
         assert c.in_state(State.SYN_SENT)
         c.counted(*[Reason.TCP_INVALID_ACK_SEQUENCE] * 3)
+
+
+def test_first_after_a_wrong_ack_the_syn_goes_again_at_once() -> None:
+    """Figure 9, recovery from half-open connections: the peer had an old one in mind, our RST ends it, and our SYN is
+    welcome then (tcp_rcv_synsent_state_process: TCP_TIMEOUT_MIN, if it has not been sent again yet)."""
+    with syn_sent() as c:
+        c.inject("A", seq=300, ack=100)
+        c.expect("R", seq=100)
+        c.expect("S", seq=0, at=2 * MSEC)
+        c.inject("A", seq=300, ack=100)
+        c.expect("R", seq=100)
+        c.silent(until=SEC)
+        assert c.moved()["TcpExt.TCPSynRetrans"] == 1
 
 
 # -- second: the RST
@@ -133,19 +146,27 @@ def test_a_timestamp_echo_of_the_future_is_not_our_syns_echo() -> None:
 # -- time
 
 
-def test_the_syn_is_sent_again_after_1_2_4_seconds_and_given_up_after_127() -> None:
-    """RFC 6298 (2.1) and (5.5) with tcp_syn_retries 6: ETIMEDOUT after 1 + 2 + ... + 64 s. MUST-23 wants R2 to be at
+def test_the_syn_is_sent_again_every_second_then_after_2_4_seconds_and_given_up_after_131() -> None:
+    """RFC 6298 (2.1) and (5.5) with tcp_syn_linear_timeouts 4 and tcp_syn_retries 6: ETIMEDOUT after 1 + 1 + 1 + 1 +
+    1 + 2 + ... + 64 s. MUST-23 wants R2 to be at
     least three minutes for a SYN; like Linux this is a default that tcp_syn_retries can raise."""
     with syn_sent() as c:
-        for at in (1, 3, 7, 15, 31, 63):
+        for at in (1, 2, 3, 4, 5, 7, 11, 19, 35, 67):
             c.expect("S", seq=0, at=at * SEC)
-        c.silent(until=127 * SEC - 1)
+        c.silent(until=131 * SEC - 1)
         assert c.in_state(State.SYN_SENT) and c.events.seen == []
-        c.silent(until=127 * SEC)
+        c.silent(until=131 * SEC)
         assert c.in_state(State.CLOSE) and c.events.seen == ["error", "state"]
         assert c.app_fails(lambda: c.sock.connect((PEER, 80))) == errno.ETIMEDOUT
         c.silent(until=1000 * SEC)
-        c.counted(AttemptFails=1, RetransSegs=6, TCPSynRetrans=6, TCPTimeouts=7, TCPAbortOnTimeout=1)
+        c.counted(
+            AttemptFails=1,
+            RetransSegs=10,
+            TCPSynRetrans=10,
+            TCPTimeouts=11,
+            TCPLostRetransmit=9,
+            TCPAbortOnTimeout=1,
+        )
 
 
 def test_tcp_syncnt_is_the_sockets_own_limit() -> None:
@@ -154,9 +175,24 @@ def test_tcp_syncnt_is_the_sockets_own_limit() -> None:
         c.app_connect()
         c.expect("S", seq=0)
         c.mark()
-        c.expect("S", seq=0, at=SEC)
-        c.expect("S", seq=0, at=3 * SEC)
+        for at in (1, 2, 3, 4, 5):  # and tcp_syn_linear_timeouts, but no longer than 1 + 2 + 4 s in all
+            c.expect("S", seq=0, at=at * SEC)
         c.silent(until=7 * SEC)
+        assert c.app_error() == errno.ETIMEDOUT
+
+
+def test_all_syns_together_take_no_longer_than_doubling_would() -> None:
+    """tcp_model_timeout: with one retry 1 + 2 s, whatever tcp_syn_linear_timeouts adds."""
+    with Peer() as c:
+        c.app_setsockopt(IPPROTO_TCP, TCP_SYNCNT, 1)
+        c.app_connect()
+        c.expect("S", seq=0)
+        c.mark()
+        c.expect("S", seq=0, at=SEC)
+        c.expect("S", seq=0, at=2 * SEC)
+        c.silent(until=3 * SEC - 1)
+        assert c.app_error() == 0
+        c.silent(until=3 * SEC)
         assert c.app_error() == errno.ETIMEDOUT
 
 

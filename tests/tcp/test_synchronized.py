@@ -58,7 +58,10 @@ def test_first_an_unacceptable_segment_is_answered_with_an_ack(state: State, off
         c.inject("A", seq=c.nxt + offset)
         c.expect("A", seq=c.acked, ack=c.nxt)
         unchanged(c, state)
-        c.counted(Reason.TCP_OLD_SEQUENCE if offset < 0 else Reason.TCP_INVALID_SEQUENCE)
+        if offset < 0:
+            c.counted(Reason.TCP_OLD_SEQUENCE)
+        else:
+            c.counted(Reason.TCP_INVALID_SEQUENCE, BeyondWindow=1)
 
 
 @every_state
@@ -69,7 +72,7 @@ def test_first_empty_ones_are_answered_twice_a_second_and_text_always(state: Sta
             c.inject("A", seq=c.nxt + 100_000)
         c.expect("A", seq=c.acked, ack=c.nxt)
         c.silent()
-        c.counted(*[Reason.TCP_INVALID_SEQUENCE] * 4, TCPACKSkippedSeq=3)
+        c.counted(*[Reason.TCP_INVALID_SEQUENCE] * 4, TCPACKSkippedSeq=3, BeyondWindow=4)
         for _ in range(3):
             c.inject("A", b"text", seq=c.nxt + 100_000)
             c.expect("A", seq=c.acked, ack=c.nxt)
@@ -223,13 +226,19 @@ def test_fifth_without_ack_the_segment_is_dropped(state: State, flags: str) -> N
 @every_state
 @pytest.mark.parametrize("beyond", [1, 2, 70_000, 0x3000_0000])
 def test_fifth_an_ack_of_what_was_never_sent_is_answered_and_the_segment_dropped(state: State, beyond: int) -> None:
-    """ "If the ACK acks something not yet sent (SEG.ACK > SND.NXT), then send an ACK, drop the segment, and return"."""
+    """ "If the ACK acks something not yet sent (SEG.ACK > SND.NXT), then send an ACK, drop the segment, and return".
+
+    Linux sends none while established (tcp_rcv_established), and nor do we.
+    """
     with STATES[state]() as c:
         c.inject("PA", b"text", seq=c.nxt, ack=c.acked + beyond)
-        c.expect("A", seq=c.acked, ack=c.nxt)
+        if state is State.ESTABLISHED:
+            c.silent()
+        else:
+            c.expect("A", seq=c.acked, ack=c.nxt)
         unchanged(c, state)
         assert not c.tp.receive_queue
-        c.counted(Reason.TCP_ACK_UNSENT_DATA, TCPChallengeACK=1)
+        c.counted(Reason.TCP_ACK_UNSENT_DATA, TCPChallengeACK=int(state is not State.ESTABLISHED))
 
 
 @every_state
@@ -245,9 +254,9 @@ def test_fifth_an_ack_older_than_any_window_is_challenged(state: State) -> None:
 
 
 def test_fifth_an_old_ack_within_the_window_is_ignored_and_its_text_taken() -> None:
-    """ "If the ACK is a duplicate (SEG.ACK =< SND.UNA), it can be ignored."."""
+    """ "If the ACK is a duplicate (SEG.ACK =< SND.UNA), it can be ignored."; of bytes that we have sent, that is."""
     with established() as c:
-        c.inject("PA", b"fine", ack=1 - 65_535)
+        c.inject("PA", b"fine", ack=0)
         c.expect("A", seq=1, ack=5)
         assert c.app_recv() == b"fine"
 
@@ -297,3 +306,29 @@ def test_challenge_acks_of_all_connections_together_are_limited_by_a_number_nobo
 
 def test_challenge_acks_are_unlimited_below_the_limit() -> None:
     assert challenges(b"0123456789abcdef", 1000) == 40
+
+
+def test_a_rst_at_the_end_of_what_was_selectively_acknowledged_resets_too() -> None:
+    """tcp_validate_incoming: "RFC 5961 3.2 (extend to match against [...] SACK too if available)": the peer is there
+    if what we miss was the last it sent."""
+    for seq, resets in ((1, True), (31, True), (21, False), (11, False), (30, False)):
+        with established(peer=Peer(sack=True)) as c:
+            c.inject("A", bytes(10), seq=11)
+            c.inject("A", bytes(5), seq=26)
+            c.out.clear()
+            c.run(SEC)
+            c.out.clear()
+            c.inject("R", seq=seq)
+            assert c.in_state(State.CLOSE if resets else State.ESTABLISHED), seq
+            if not resets:
+                c.expect("A", seq=1, ack=1)
+
+
+def test_without_a_global_limit_every_connections_own_remains() -> None:
+    """tcp_challenge_ack_limit INT_MAX, Linux's default: one challenge ACK in tcp_invalid_ratelimit for each."""
+    with established() as c:
+        c.net.sysctl.tcp_challenge_ack_limit = 0x7FFF_FFFF
+        for _ in range(3):
+            c.inject("R", seq=100)
+        c.expect("A", seq=1, ack=1)
+        assert c.moved()["TcpExt.TCPChallengeACK"] == 1 and c.moved()["TcpExt.TCPACKSkippedChallenge"] == 2

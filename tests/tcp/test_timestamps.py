@@ -55,7 +55,7 @@ def test_our_clock_ticks_in_milliseconds() -> None:
 def test_a_delayed_ack_echoes_the_first_segment() -> None:
     """Case A: "the earliest [...] segment is echoed", so that the sender measures the delay too."""
     with stamped() as c:
-        c.tp.ack_pingpong = True
+        c.tp.enter_pingpong_mode()
         c.inject("A", b"a", options=c.ts_option(1000))
         c.run(5 * MSEC)
         c.inject("A", b"b", options=c.ts_option(1010))
@@ -143,7 +143,8 @@ def test_a_reset_is_not_subject_to_paws() -> None:
 
 
 def test_an_overtaken_duplicate_ack_is_harmless() -> None:
-    """tcp_disordered_ack: a pure ACK that changes nothing and no older than an RTO is neither refused nor answered."""
+    """tcp_disordered_ack_check: a pure ACK that changes nothing and is no older than an RTO, at 1200 Hz, is neither
+    refused nor answered."""
     with stamped() as c:
         c.inject("A", b"a", options=c.ts_option(1000))
         c.expect("A", ack=2)
@@ -152,9 +153,39 @@ def test_an_overtaken_duplicate_ack_is_harmless() -> None:
         c.inject("A", options=c.ts_option(900))
         c.silent()
         assert c.drops.reasons == []
-        c.inject("A", options=c.ts_option(1000 - int(c.tp.rto // MSEC) - 1))
+        c.inject("A", options=c.ts_option(1000 - int(c.tp.rto * 1200 // SEC) - 1))
         c.expect("A", seq=1, ack=2)
         assert c.drops.reasons == [Reason.TCP_RFC7323_PAWS]
+
+
+def test_an_overtaken_ack_of_before_the_last_data_is_dropped_in_silence() -> None:
+    """tcp_disordered_ack_check: "Old ACK are common, increment PAWS_OLD_ACK and do not send a dupack"."""
+    with stamped() as c:
+        c.inject("A", b"a", options=c.ts_option(1000))
+        c.expect("A", ack=2)
+        c.mark()
+        c.inject("A", seq=1, options=c.ts_option(900))
+        c.silent()
+        c.counted(Reason.TCP_RFC7323_PAWS_ACK, PAWSOldAck=1)
+
+
+def test_an_old_syn_gets_a_challenge_ack() -> None:
+    """RFC 5961 4.2, "irrespective of the sequence number", and of PAWS."""
+    with stamped() as c:
+        c.inject("A", b"a", options=c.ts_option(1000))
+        c.expect("A", ack=2)
+        c.mark()
+        c.inject("S", seq=500, options=c.ts_option(900))
+        c.expect("A", seq=1, ack=2)
+        c.counted(Reason.TCP_INVALID_SYN, TCPSYNChallenge=1, TCPChallengeACK=1)
+
+
+def test_with_tcp_timestamps_2_the_clock_has_no_offset() -> None:
+    """secure_tcp_ts_off(): an offset only for 1."""
+    c = Peer(timestamps=True)
+    c.net.sysctl.tcp_timestamps = 2
+    c.app_connect()
+    assert c.expect("S").tsval == c.now // MSEC & 0xFFFF_FFFF
 
 
 def test_answers_to_old_empty_segments_are_limited() -> None:

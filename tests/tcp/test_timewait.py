@@ -6,8 +6,11 @@ import errno
 
 import pytest
 
-from tests.tcp.peer import MSEC, PEER, SEC, STACK, Peer, code_of, fin_wait2, listening, time_wait
+from tests.tcp.peer import MSEC, PEER, SEC, STACK, STACK_MAC, Peer, code_of, fin_wait2, listening, time_wait
+from ustack.device.e1000 import E1000, NO_OFFLOAD
+from ustack.device.ring import NicRegisters
 from ustack.drop import Reason
+from ustack.inet.options import SO_BINDTODEVICE, SOL_SOCKET
 from ustack.tcp.states import State
 
 TWO_MSL = 60 * SEC  #: TCP_TIMEWAIT_LEN
@@ -131,7 +134,7 @@ def test_a_syn_with_an_older_timestamp_will_not() -> None:
         c.inject("S", seq=1000)
         c.expect("A", seq=2, ack=2)
         assert c.in_state(State.TIME_WAIT)
-        c.counted(Reason.TCP_RFC7323_PAWS, PAWSEstab=1)
+        c.counted(Reason.TCP_RFC7323_TW_PAWS, PAWSTimewait=1)
 
 
 @pytest.mark.parametrize("flags", ["SA", "SR", "SF", "SFRA"])
@@ -250,3 +253,103 @@ def test_our_own_connect_does_not_reuse_it() -> None:
         c.stack.tcp.tables.ports.hold(again.sk, 5555, False)  # type: ignore[arg-type]
         assert code_of(lambda: again.connect((PEER, 80))) == errno.EADDRNOTAVAIL
         assert again.sk.dport == 0
+
+
+# -- reuse by connect (RFC 6191; tcp_twsk_unique)
+
+
+def left_behind(timestamps: bool = True) -> Peer:
+    """A connect from port 5555 whose TIME_WAIT is there."""
+    c = Peer(timestamps=timestamps)
+    c.sock.bind((STACK, 5555))
+    c.connected()
+    c.app_shutdown()
+    c.expect("FA", seq=1)
+    c.inject("FA", ack=2)
+    c.expect("A", seq=2)
+    c.app_close()
+    c.mark()
+    return c
+
+
+def again(c: Peer) -> int:
+    """Another socket calls the same peer from the same port; the errno."""
+    c.sock = c.stack.socket()
+    c.tp = c.sock.sk  # type: ignore[assignment]
+    c.tp.reuseaddr = True
+    c.stack.tcp.tables.ports.hold(c.tp, 5555, False)
+    code = code_of(lambda: c.sock.connect((PEER, 80)))
+    c.poll()
+    return code
+
+
+def test_with_timestamps_our_own_connect_takes_its_place_from_the_port_it_was_told() -> None:
+    """RFC 6191 section 2: the new connection's timestamps show its segments to be new; its ISN lies beyond all that
+    the old one sent. A port that the user chose has no alternative: tcp_tw_reuse is not asked."""
+    with left_behind() as c:
+        old = c.irs
+        c.run(2 * SEC)
+        assert again(c) == errno.EINPROGRESS
+        s = c.expect("S", seq=0)
+        assert (s.seq - (old + 2)) & 0xFFFF_FFFF == 65_535 + 2
+        assert not c.stack.tcp.tables.timewait and c.tp.ts_recent != 0
+        c.counted(ActiveOpens=1, TWRecycled=1)
+        c.nxt = 0
+        c.inject("SA", options=c.syn_options())
+        c.expect("A", seq=1, ack=1)
+
+
+@pytest.mark.parametrize(
+    ("reuse", "wait", "free"), [(0, 2000, False), (1, 2000, True), (1, 999, False), (2, 2000, False)]
+)
+def test_for_a_port_that_we_choose_tcp_tw_reuse_decides(reuse: int, wait: int, free: bool) -> None:
+    """After tcp_tw_reuse_delay; 2, the default, on this host only."""
+    with left_behind() as c:
+        c.net.sysctl.tcp_tw_reuse = reuse
+        c.run(wait * MSEC)
+        again_sk = c.stack.tcp.new_sock()
+        again_sk.saddr, again_sk.daddr, again_sk.dport = 0xC000_0202, 0xC000_0201, 80
+        assert c.stack.tcp.tables.tuple_is_free(again_sk, 5555) is free
+
+
+def test_without_timestamps_it_never_does() -> None:
+    with left_behind(timestamps=False) as c:
+        c.net.sysctl.tcp_tw_reuse = 1
+        c.run(30 * SEC)
+        assert again(c) == errno.EADDRNOTAVAIL
+        c.counted()
+
+
+def test_a_syn_from_before_the_connection_that_was_replaced_is_dropped() -> None:
+    """tcp_rcv_synsent_state_process: PAWS with the timestamp that the TIME_WAIT has left."""
+    with left_behind() as c:
+        c.run(2 * SEC)
+        again(c)
+        c.expect("S", seq=0)
+        c.mark()
+        c.inject("S", seq=0, options=c.syn_options()[:4] + c.ts_option(50, 0))
+        c.silent()
+        assert c.in_state(State.SYN_SENT)
+        c.counted(Reason.TCP_RFC7323_PAWS, PAWSEstab=1)
+
+
+def test_a_rst_with_an_old_timestamp_does_not_assassinate_it() -> None:
+    """tcp_paws_reject: within TCP_PAWS_MSL, a minute, PAWS holds for a RST too (RFC 1337)."""
+    with with_timestamps() as c:
+        c.inject("R", seq=2, options=c.ts_option(1))
+        assert c.in_state(State.TIME_WAIT)
+        c.counted(Reason.TCP_RFC7323_TW_PAWS, PAWSTimewait=1)
+        c.inject("R", seq=2)
+        assert c.in_state(State.CLOSE)
+
+
+def test_it_answers_by_the_device_that_its_socket_was_bound_to() -> None:
+    """tw_bound_dev_if: SO_BINDTODEVICE outlives the socket, whatever the routes have become."""
+    c = Peer()
+    c.app_setsockopt(SOL_SOCKET, SO_BINDTODEVICE, b"eth0")
+    with time_wait(peer=c):
+        other = E1000(c.stack.devices, "eth1", STACK_MAC + 1, NicRegisters(), 1500, NO_OFFLOAD)
+        c.stack.add_device(other)
+        c.stack.add_route(f"{PEER}/32", dev=other)
+        c.inject("FA", seq=1, ack=2)
+        c.expect("A", seq=2, ack=2)

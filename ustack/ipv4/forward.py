@@ -118,6 +118,7 @@ class IpForward(PacketHandler):
         peer = self._peers.get(int(addr))
         if peer is None:
             if len(self._peers) >= REDIRECT_PEERS:
+                self.net.mib.icmp.RedirectPeersEvicted += len(self._peers)
                 self._peers.clear()
             peer = _Redirected()
             self._peers[int(addr)] = peer

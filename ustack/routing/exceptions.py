@@ -77,13 +77,19 @@ class FnheTable:
     def entries(self) -> list[FibNhException]:
         return [fnhe for chain in self._chains.values() for fnhe in chain]
 
-    def insert(self, fnhe: FibNhException, max_depth: i64) -> None:
-        """Put it in front; what makes the chain longer than ``max_depth`` and one more goes, the oldest first."""
+    def insert(self, fnhe: FibNhException, max_depth: i64) -> i64:
+        """Put it in front; what makes the chain longer than ``max_depth`` and one more goes, the oldest first.
+
+        How many had to go.
+        """
         chain = self._chains.setdefault(self._fnhe_hashfun(fnhe.daddr), [])
+        evicted: i64 = 0
         while len(chain) > max_depth:
             self._remove_oldest(chain)
+            evicted += 1
         chain.insert(0, fnhe)
         self.count += 1
+        return evicted
 
     def delete(self, fnhe: FibNhException) -> None:
         """Forget it (ip_del_fnhe)."""
@@ -223,7 +229,8 @@ class Exceptions(Timer):
         if not table.listed:
             table.listed = True
             self._tables.append(table)
-        table.insert(fnhe, FNHE_RECLAIM_DEPTH + self.net.entropy.below(FNHE_RECLAIM_DEPTH))
+        depth = FNHE_RECLAIM_DEPTH + self.net.entropy.below(FNHE_RECLAIM_DEPTH)
+        self.net.mib.rt_cache.fnhe_evicted += table.insert(fnhe, depth)
         if nhc.rth_input is not None:
             nhc.rth_input.genid = DST_OBSOLETE_KILL
         if nhc.rth_output is not None:

@@ -10,21 +10,21 @@ from mypy_extensions import i64
 
 from ustack.drop import Reason
 from ustack.sock import TCP_LISTEN, error
-from ustack.tcp.ack import tcp_ack_update_rtt
-from ustack.tcp.connect import tcp_ca_dst_init, tcp_init_transfer
-from ustack.tcp.control import TCP_MAX_QUICKACKS, TCP_TIMEOUT_FALLBACK, TcpControl
+from ustack.tcp.congestion.cong import tcp_ca_openreq_child
+from ustack.tcp.connect import tcp_ca_dst_init
+from ustack.tcp.control import TFO_SERVER_ENABLE, TFO_SERVER_WO_SOCKOPT1, TcpControl
+from ustack.tcp.ecn import INET_ECN_MASK, tcp_ecn_openreq_child
+from ustack.tcp.mss import tcp_sync_mss
 from ustack.tcp.notify import DATA_READY, tcp_wake
-from ustack.tcp.output import tcp_sync_mss
 from ustack.tcp.reply import tcp_v4_send_reset
-from ustack.tcp.seq import between
 from ustack.tcp.states import Event
 from ustack.wire.checksum import csum_tcpudp_nofold
 from ustack.wire.ipv4 import IPPROTO_TCP
-from ustack.wire.tcp import TCPHDR_SYN, TcpHeader
 
 if TYPE_CHECKING:
     from ustack.packet import Packet
     from ustack.tcp.request import RequestSock
+    from ustack.wire.tcp import TcpHeader
 
 
 def tcp_v4_syn_recv_sock(req: RequestSock, packet: Packet, th: TcpHeader) -> TcpControl | None:
@@ -41,7 +41,7 @@ def tcp_v4_syn_recv_sock(req: RequestSock, packet: Packet, th: TcpHeader) -> Tcp
         return None
     if len(queue) > listener.max_ack_backlog:
         req.acked = True
-        if net.sysctl.tcp_abort_on_overflow:
+        if req.hashed and net.sysctl.tcp_abort_on_overflow:
             tcp_v4_send_reset(req.tables, packet, th, listener.mark)
             net.mib.tcpext.EmbryonicRsts += 1
             req.remove()
@@ -83,6 +83,23 @@ def inherit(child: TcpControl, listener: TcpControl) -> None:
     child.user_mss = listener.user_mss
     child.user_timeout = listener.user_timeout
     child.rcvlowat = listener.rcvlowat
+    child.user_clamp = listener.user_clamp
+    child.notsent_lowat = listener.notsent_lowat
+    child.syn_retries = listener.syn_retries
+    child.thin_lto = listener.thin_lto
+    child.rto_min_ns = listener.rto_min_ns
+    child.rto_max_ns = listener.rto_max_ns
+    child.delack_max_ns = listener.delack_max_ns
+    child.recvmsg_inq = listener.recvmsg_inq
+    child.oobinline = listener.oobinline
+    child.dontroute = listener.dontroute
+    child.set_max_pacing_rate(listener.max_pacing_rate)
+    child.zerocopy = listener.zerocopy
+    child.tsflags = listener.tsflags
+    child.recverr = listener.recverr
+    child.freebind = listener.freebind
+    child.transparent = listener.transparent
+    child.save_syn = listener.save_syn
 
 
 def take_request(child: TcpControl, req: RequestSock) -> None:
@@ -99,40 +116,38 @@ def take_request(child: TcpControl, req: RequestSock) -> None:
     child.snd_una = req.iss
     child.snd_nxt = child.write_seq = child.pushed_seq = child.snd_sml = (req.iss + 1) & 0xFFFF_FFFF
     child.cwnd_usage_seq = child.rtt_seq = child.snd_nxt
+    child.inet_opt = req.opt
+    child.saved_syn = req.saved_syn
     child.rcv_nxt = child.copied_seq = child.rcv_wup = child.rcvq_seq = (req.irs + 1) & 0xFFFF_FFFF
     child.snd_wl1 = req.irs
     child.snd_wnd = child.max_window = req.snd_wnd
     child.wscale_ok = req.wscale_ok
-    child.snd_wscale = max(req.snd_wscale, 0)
+    child.snd_wscale = req.snd_wscale
+    child.sack_ok = req.sack_ok
     child.tstamp_ok = req.tstamp_ok
     child.ts_recent = req.ts_recent
     child.ts_recent_stamp = req.tables.net.now
     child.tsoffset = req.tsoffset
     child.mss_clamp = req.mss
+    tcp_ecn_openreq_child(child, req.ecn_ok)
+    if child.net.sysctl.tcp_reflect_tos:
+        child.tos = req.syn_tos & ~INET_ECN_MASK
     req.window.apply(child)
     child.pseudo_sum = csum_tcpudp_nofold(req.laddr, req.raddr, 0, IPPROTO_TCP)
+    tcp_ca_openreq_child(child, req.listener)
     tcp_ca_dst_init(child, req.dst)
     tcp_sync_mss(child, req.dst.mtu)
     child.lsndtime = req.sent_at
+    child.segs_in = 1  # the SYN
+    child.total_retrans = req.retransmits
     if req.retransmits:
         child.lsndtime = 0
-        child.rto = TCP_TIMEOUT_FALLBACK
-
-
-def established_by_ack(child: TcpControl, th: TcpHeader) -> bool:
-    """Process the ACK of our SYN; False if it acknowledges something else, and a RST is due."""
-    if not between(th.ack_seq, (child.snd_una + 1) & 0xFFFF_FFFF, child.snd_nxt):
-        return False
-    child.move(Event.RCV_ACK_OF_SYN)
-    child.snd_una = th.ack_seq
-    child.snd_wl1 = th.seq
-    # RFC 7323 2.2: the window of a segment with SYN is never scaled (a simultaneous open's SYN-ACK may come here)
-    child.snd_wnd = child.max_window = th.window if th.flags & TCPHDR_SYN else th.window << child.snd_wscale
-    child.rcv_tstamp = child.net.now
-    tcp_ack_update_rtt(child, child.net.now - child.lsndtime if child.lsndtime else -1, False)
-    tcp_init_transfer(child)
-    child.enter_quickack_mode(TCP_MAX_QUICKACKS)
-    return True
+    if req.timeouts:
+        child.undo_marker = req.iss
+        child.retrans_stamp = req.sent_at
+        child.total_rto = req.timeouts
+        child.total_rto_recoveries = 1
+        child.total_rto_time = child.net.now - req.sent_at
 
 
 def tcp_accept_queue_add(child: TcpControl) -> None:
@@ -152,6 +167,8 @@ def inet_csk_accept(listener: TcpControl) -> TcpControl:
         raise error(errno.EAGAIN)
     child = listener.accept_queue.popleft()
     child.parent = None
+    if child.fastopen_rsk is not None:
+        child.fastopen_rsk.accepted = True
     return child
 
 
@@ -164,5 +181,8 @@ def inet_csk_listen_start(tp: TcpControl, backlog: i64) -> None:
     if bucket is not None and bucket.listened_by_another(tp):
         raise error(errno.EADDRINUSE)
     tp.accept_queue = deque()
+    tfo = tp.net.sysctl.tcp_fastopen
+    if tfo & TFO_SERVER_WO_SOCKOPT1 and tfo & TFO_SERVER_ENABLE and tp.fastopen_max_qlen == 0:
+        tp.fastopen_max_qlen = backlog
     tp.move(Event.PASSIVE_OPEN)
     tp.tables.add_listener(tp)

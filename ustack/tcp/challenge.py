@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from mypy_extensions import i64
 
+from ustack.sock import TCP_CLOSE_WAIT, TCP_CLOSING, TCP_LAST_ACK
+from ustack.tcp.seq import after
+from ustack.tcp.states import in_set
 from ustack.tcp.transmit import tcp_send_ack
 from ustack.timer import NSEC_PER_MSEC, NSEC_PER_SEC
 
 if TYPE_CHECKING:
     from ustack.tcp.control import TcpControl
+    from ustack.wire.tcp import TcpHeader
+
+INT_MAX: Final[i64] = 0x7FFF_FFFF
+#: States in which the peer's FIN has been seen.
+FIN_SEEN: Final[i64] = (1 << TCP_CLOSE_WAIT) | (1 << TCP_LAST_ACK) | (1 << TCP_CLOSING)
 
 
 def tcp_send_challenge_ack(tp: TcpControl) -> None:
@@ -23,15 +31,39 @@ def tcp_send_challenge_ack(tp: TcpControl) -> None:
         tp.net.mib.tcpext.TCPACKSkippedChallenge += 1
         return
     tables = tp.tables
+    limit = tp.net.sysctl.tcp_challenge_ack_limit
+    if limit == INT_MAX:  # Linux's default: no global allowance
+        tp.net.mib.tcpext.TCPChallengeACK += 1
+        return tcp_send_ack(tp)
     second = tp.net.now // NSEC_PER_SEC
     if second != tables.challenge_second:
-        half = (tp.net.sysctl.tcp_challenge_ack_limit + 1) >> 1
+        half = (limit + 1) >> 1
         tables.challenge_second = second
-        tables.challenge_left = half + tp.net.entropy.below(tp.net.sysctl.tcp_challenge_ack_limit or 1)
+        tables.challenge_left = half + tp.net.entropy.below(max(limit, 1))
     if tables.challenge_left > 0:
         tables.challenge_left -= 1
         tp.net.mib.tcpext.TCPChallengeACK += 1
         tcp_send_ack(tp)
+
+
+def tcp_reset_acceptable(tp: TcpControl, th: TcpHeader) -> bool:
+    """Whether a RST, which lies in the window, resets (RFC 5961 section 3.2; tcp_validate_incoming).
+
+    Exactly at RCV.NXT; one before it once the peer's FIN has come, for the peer may not count that; or at the end of
+    the highest block that we have selectively acknowledged: there the peer is, if what we miss was its last.
+    """
+    if th.seq == tp.rcv_nxt:
+        return True
+    if th.seq == (tp.rcv_nxt - 1) & 0xFFFF_FFFF:
+        return in_set(tp.state, FIN_SEEN)
+    blocks = tp.selective_acks
+    if not blocks:
+        return False
+    highest = blocks[0][1]
+    for _, end in blocks:
+        if after(end, highest):
+            highest = end
+    return th.seq == highest
 
 
 def tcp_oow_rate_limited(tp: TcpControl) -> bool:

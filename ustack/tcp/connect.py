@@ -8,22 +8,33 @@ from typing import TYPE_CHECKING
 from mypy_extensions import i64
 
 from ustack.dst import to_many
+from ustack.ipv4.output import first_hop
 from ustack.routing.flow import Flow
+from ustack.routing.uapi import RTAX_CC_ALGO
 from ustack.sock import TCP_CLOSE, error
+from ustack.tcp.congestion.cong import tcp_init_congestion_control, tcp_take_congestion_control
 from ustack.tcp.control import (
+    SK_PACING_NEEDED,
     TCP_CA_OPEN,
     TCP_INFINITE_SSTHRESH,
     TCP_MSS_DEFAULT,
-    TCP_TIMEOUT_INIT,
+    TCP_TIMEOUT_FALLBACK,
     TcpControl,
 )
+from ustack.tcp.ecn import tcp_ecn_send_syn
+from ustack.tcp.fastopen_syn import tcp_fastopen_defer_connect, tcp_send_syn_data
+from ustack.tcp.mss import tcp_mtup_init, tcp_sync_mss
 from ustack.tcp.notify import STATE_CHANGE, WRITE_SPACE, tcp_wake
-from ustack.tcp.output import tcp_rearm_rto, tcp_sync_mss
+from ustack.tcp.pacing import tcp_update_pacing_rate
 from ustack.tcp.request import advertised_mss, link_window
+from ustack.tcp.rtt import tcp_rearm_rto
 from ustack.tcp.segment import TcpSkb
 from ustack.tcp.states import Event
+from ustack.tcp.tables import NO_ISN
+from ustack.tcp.timewait import tcp_twsk_take
 from ustack.tcp.transmit import tcp_transmit_skb
-from ustack.tcp.window import tcp_select_initial_window
+from ustack.tcp.window import tcp_init_receive, tcp_select_initial_window
+from ustack.timer import NSEC_PER_MSEC
 from ustack.wire.checksum import csum_tcpudp_nofold
 from ustack.wire.ipv4 import IPPROTO_TCP
 from ustack.wire.tcp import TCPHDR_SYN
@@ -35,27 +46,34 @@ if TYPE_CHECKING:
 def tcp_v4_connect(tp: TcpControl, addr: i64, port: i64) -> None:
     """Send a SYN to (``addr``, ``port``). Raises ENETUNREACH and the like, EADDRNOTAVAIL without a free port."""
     tables = tp.tables
-    flow = Flow(addr, tp.saddr, tp.bound_dev_if, tp.tos, IPPROTO_TCP, tp.num, port, tp.mark, uid=tp.uid)
+    nexthop = first_hop(tp.inet_opt, addr)
+    flow = Flow(nexthop, tp.saddr, tp.bound_dev_if, tp.tos, IPPROTO_TCP, tp.num, port, tp.mark, uid=tp.uid)
     dst = tables.routing.ip_route_output(flow)
     if to_many(dst):
         raise error(errno.ENETUNREACH)
     tp.dst_cache = dst
-    tp.daddr = flow.daddr
+    tp.daddr = flow.daddr if nexthop == addr else addr
     tp.dport = port
     if tp.saddr == 0:
         tp.saddr = flow.saddr
     if tp.rcv_saddr == 0:
         tp.rcv_saddr = tp.saddr
+    tp.err = tp.err_soft = 0
     try:
         take_port(tp)
     except OSError:
         unconnected(tp)
         raise
+    tp.iss = tcp_twsk_take(tp)
+    if tp.iss == NO_ISN:
+        tp.iss = tables.secure_tcp_seq(tp.saddr, tp.daddr, tp.num, tp.dport)
     tables.insert(tp)
+    tp.move(Event.ACTIVE_OPEN)
     tp.tsoffset = tables.secure_tcp_ts_off(tp.saddr, tp.daddr)
-    tp.iss = tables.secure_tcp_seq(tp.saddr, tp.daddr, tp.num, tp.dport)
     tp.pseudo_sum = csum_tcpudp_nofold(tp.saddr, tp.daddr, 0, IPPROTO_TCP)
-    tcp_connect(tp)
+    if not tcp_fastopen_defer_connect(tp):
+        tcp_connect(tp)
+    tp.fastopen_req = False
 
 
 def unconnected(tp: TcpControl) -> None:
@@ -70,14 +88,14 @@ def take_port(tp: TcpControl) -> None:
     """The local port: the bound one if its four-tuple is free, else one chosen for the peer (inet_hash_connect)."""
     tables = tp.tables
     if tp.num:
-        if not tables.tuple_is_free(tp, tp.num):
+        if not tables.tuple_is_free(tp, tp.num, False):
             raise error(errno.EADDRNOTAVAIL)
     else:
         tables.ports.hold(tp, tables.ports.port_for_connect(tp, tables), True)
 
 
 def tcp_connect(tp: TcpControl) -> None:
-    """Set the control block up and send <SEQ=ISS><CTL=SYN>."""
+    """Set the control block up and send <SEQ=ISS><CTL=SYN>, with data if Fast Open has some."""
     dst = tp.dst_cache
     assert dst is not None
     sysctl = tp.net.sysctl
@@ -88,19 +106,24 @@ def tcp_connect(tp: TcpControl) -> None:
     tcp_ca_dst_init(tp, dst)
     tcp_select_initial_window(tp, advmss, link_window(dst, advmss), scaling, dst).apply(tp)
     tcp_sync_mss(tp, dst.mtu)
+    tp.connect_time = tp.net.now
     tp.snd_una = tp.snd_nxt = tp.write_seq = tp.snd_sml = tp.pushed_seq = tp.iss
     tp.snd_wnd = 0
     tp.rcv_nxt = tp.rcv_wup = tp.copied_seq = 0
-    forget_former(tp)
-    tp.move(Event.ACTIVE_OPEN)
+    tcp_mtup_init(tp)
     tp.net.mib.tcp.ActiveOpens += 1
     syn = TcpSkb(tp.iss, TCPHDR_SYN)
     tp.write_seq = tp.snd_nxt = (tp.iss + 1) & 0xFFFF_FFFF
     tp.cwnd_usage_seq = tp.rtt_seq = tp.snd_nxt
-    tp.retrans_stamp = 0
+    tp.retrans_stamp = tp.net.now  # so that what all SYNs together may take counts from the first
     tp.packets_out = 1
     tp.in_flight().append(syn)
-    tcp_transmit_skb(tp, syn)
+    tcp_ecn_send_syn(tp, syn)
+    if tp.fastopen_req:
+        tcp_send_syn_data(tp, syn)
+        tp.snd_nxt = tp.write_seq
+    else:
+        tcp_transmit_skb(tp, syn)
     if tp.state != TCP_CLOSE:
         tcp_rearm_rto(tp)
 
@@ -111,44 +134,42 @@ def tcp_ca_dst_init(tp: TcpControl, dst: Dst) -> None:
     if fi is not None and fi.cc_algo:
         ops = tp.tables.find_congestion(fi.cc_algo)
         if ops is not None:
-            tp.congestion = ops
-
-
-def forget_former(tp: TcpControl) -> None:
-    """A socket may connect again after a refusal or a disconnect; nothing of before counts (tcp_disconnect)."""
-    tp.err = tp.err_soft = 0
-    tp.retransmits = tp.backoff = tp.probes_out = 0
-    tp.connect_time = tp.net.now
-    tp.srtt = 0
-    tp.mdev = tp.rttvar = tp.rto = TCP_TIMEOUT_INIT
-    tp.mdev_max = 0
-    tp.tstamp_ok = tp.saw_tstamp = tp.wscale_ok = False
-    tp.ts_recent = tp.ts_recent_stamp = 0
-    tp.snd_wscale = 0
-    tp.max_window = 0
-    tp.ack_quick = tp.ato = tp.lrcvtime = tp.last_oow_ack_time = 0
-    tp.ack_pingpong = False
-    tp.rcv_mss = TCP_MSS_DEFAULT
-    tp.high_seq = 0
+            tp.ca_dst_locked = fi.metric_locked(RTAX_CC_ALGO)
+            tcp_take_congestion_control(tp, ops)
 
 
 def tcp_init_transfer(tp: TcpControl) -> None:
     """Data may flow: windows and congestion control start from here (tcp_init_transfer)."""
     # RFC 5681 3.1: "if the SYN or SYN/ACK is lost, the initial window [...] SHOULD be [...] at most one segment"; Linux
     # forgives a single loss
-    tp.snd_cwnd = tp.init_cwnd() if tp.retransmits <= 1 else 1
+    tp.snd_cwnd = 1 if tp.total_retrans > 1 and tp.undo_marker else tp.init_cwnd()
     tp.snd_ssthresh = TCP_INFINITE_SSTHRESH
     tp.ca_state = TCP_CA_OPEN
     tp.retrans_stamp = 0
     tp.retransmits = 0
-    tp.congestion.init(tp)
-    tp.lsndtime = tp.net.now
-    tp.rcvq_time = tp.net.now
-    tp.rcvq_seq = tp.copied_seq
+    if tp.srtt == 0:
+        # RFC 6298 (5.7): "the RTO MUST be re-initialized to 3 seconds when data transmission begins" where a SYN was
+        # lost; as in Linux wherever the handshake has measured nothing (tcp_init_metrics)
+        tp.rto = tp.mdev = tp.mdev_max = tp.rttvar = TCP_TIMEOUT_FALLBACK
+        tp.backoff = 0
+    tcp_init_congestion_control(tp)
+    if not tp.congestion.has_cong_control:
+        tcp_update_pacing_rate(tp)
+    if tp.dst_cache is not None and tp.dst_cache.dev.paced:
+        tp.pacing_status = SK_PACING_NEEDED
+    tp.lsndtime = tp.lrcvtime = tp.snd_cwnd_stamp = tp.net.now
     if tp.keepopen:
         tp.reset_keepalive_timer(tp.keepalive_time_when())
-    if tp.dst_cache is not None:
-        tcp_sync_mss(tp, tp.dst_cache.mtu)
+    tcp_mtup_init(tp)
+    tcp_init_receive(tp)
+    tp.tables.metrics.prove(tp.saddr, tp.daddr)
+
+
+def tcp_try_undo_spurious_syn(tp: TcpControl) -> None:
+    """A SYN or SYN-ACK went again in vain: the timestamp echoed is that of the first. Nothing was lost."""
+    if tp.undo_marker and tp.retrans_stamp and tp.saw_tstamp:
+        if tp.rcv_tsecr == (tp.retrans_stamp // NSEC_PER_MSEC + tp.tsoffset) & 0xFFFF_FFFF:
+            tp.undo_marker = 0
 
 
 def tcp_finish_connect(tp: TcpControl) -> None:

@@ -9,11 +9,14 @@ from mypy_extensions import i64
 
 from ustack.ipv4.icmp import ICMP_ERR_CONVERT
 from ustack.ipv4.output import sk_flow
-from ustack.sock import IP_PMTUDISC_DONT, TCP_LISTEN, TCP_SYN_RECV, TCP_SYN_SENT
+from ustack.sock import IP_PMTUDISC_DONT, IP_PMTUDISC_PROBE, TCP_CLOSE, TCP_LISTEN, TCP_SYN_RECV, TCP_SYN_SENT
+from ustack.tcp.control import ICSK_TIME_RETRANS
 from ustack.tcp.finish import tcp_fail
-from ustack.tcp.output import tcp_sync_mss, tcp_xmit_retransmit_queue
-from ustack.tcp.segment import TCPCB_LOST, TCPCB_SACKED_RETRANS
+from ustack.tcp.mss import tcp_sync_mss
+from ustack.tcp.retransmit import tcp_simple_retransmit
+from ustack.tcp.rtt import rto_after_backoff
 from ustack.tcp.seq import between
+from ustack.tcp.timeout import tcp_retransmit_timer
 from ustack.wire.icmp import (
     ICMP_DEST_UNREACH,
     ICMP_FRAG_NEEDED,
@@ -40,10 +43,12 @@ def tcp_v4_err(tables: TcpTables, packet: Packet, icmp_type: i64, code: i64, inf
     tp = tables.lookup_established(iph.daddr, dport, iph.saddr, sport)
     if tp is None:
         request_error(tables, iph.daddr, dport, iph.saddr, sport, seq, hopeless(icmp_type, code))
+    elif iph.ttl < tp.min_ttl:
+        tables.net.mib.tcpext.TCPMinTTLDrop += 1
     elif tp.state != TCP_LISTEN:
         # RFC 5927 4.1: an error is only believed if the quoted sequence number is of data in flight
-        if between(seq, tp.snd_una, tp.snd_nxt):
-            believed(tp, packet, icmp_type, code, info)
+        if between(seq, tp.snd_una if tp.fastopen_rsk is None else tp.iss, tp.snd_nxt):
+            believed(tp, packet, icmp_type, code, info, seq)
         else:
             tables.net.mib.tcpext.OutOfWindowIcmps += 1
 
@@ -72,13 +77,15 @@ def request_error(tables: TcpTables, raddr: i64, rport: i64, laddr: i64, lport: 
         req.remove()
 
 
-def believed(tp: TcpControl, packet: Packet, icmp_type: i64, code: i64, info: i64) -> None:
+def believed(tp: TcpControl, packet: Packet, icmp_type: i64, code: i64, info: i64, seq: i64) -> None:
     """What the error means: another gateway, a smaller path MTU, the end of an open, or a note for later."""
     if icmp_type == ICMP_REDIRECT:
         do_redirect(tp, packet, code, info)
     elif icmp_type == ICMP_DEST_UNREACH and code == ICMP_FRAG_NEEDED:
         tcp_v4_mtu_reduced(tp, info)
     elif icmp_type == ICMP_DEST_UNREACH and code < len(ICMP_ERR_CONVERT):
+        if tp.fastopen_rsk is None and (code == ICMP_NET_UNREACH or code == ICMP_HOST_UNREACH):
+            tcp_ld_RTO_revert(tp, seq)
         hard_or_soft(tp, ICMP_ERR_CONVERT[code].errno)
     elif icmp_type == ICMP_TIME_EXCEEDED:
         hard_or_soft(tp, errno.EHOSTUNREACH)
@@ -89,7 +96,8 @@ def believed(tp: TcpControl, packet: Packet, icmp_type: i64, code: i64, info: i6
 
 def hard_or_soft(tp: TcpControl, code: i64) -> None:
     """RFC 5927 5: an established connection outlives every unreachable; one being opened ends with it, as in Linux."""
-    if tp.state == TCP_SYN_SENT or tp.state == TCP_SYN_RECV:
+    accepted = tp.fastopen_rsk is not None and tp.fastopen_rsk.accepted  # as good as connected
+    if (tp.state == TCP_SYN_SENT or tp.state == TCP_SYN_RECV) and not accepted:
         tcp_fail(tp, code)
     elif tp.recverr:
         tp.report(code)
@@ -97,9 +105,25 @@ def hard_or_soft(tp: TcpControl, code: i64) -> None:
         tp.err_soft = code
 
 
+def tcp_ld_RTO_revert(tp: TcpControl, seq: i64) -> None:
+    """RFC 6069 section 3: what is lost for want of a way is not lost by congestion: take one back-off back.
+
+    Only for an error about the segment that the timer has just sent again; if it is overdue by now it goes at once.
+    """
+    head = tp.rtx_head()
+    if seq != tp.snd_una or tp.retransmits == 0 or tp.backoff == 0 or head is None:
+        return
+    tp.backoff -= 1
+    remaining = head.sent_at + rto_after_backoff(tp) - tp.net.now
+    if remaining > 0:
+        tp.reset_xmit_timer(ICSK_TIME_RETRANS, remaining)
+    else:
+        tcp_retransmit_timer(tp)
+
+
 def tcp_v4_mtu_reduced(tp: TcpControl, mtu: i64) -> None:
     """RFC 1191: send smaller from now on, and again what was too large (tcp_simple_retransmit)."""
-    if tp.pmtudisc == IP_PMTUDISC_DONT or mtu >= tp.pmtu or tp.dst_cache is None:
+    if tp.pmtudisc == IP_PMTUDISC_DONT or mtu >= tp.pmtu or tp.dst_cache is None or tp.state == TCP_CLOSE:
         return
     routing = tp.tables.routing
     dst = tp.dst_cache
@@ -108,7 +132,12 @@ def tcp_v4_mtu_reduced(tp: TcpControl, mtu: i64) -> None:
     else:
         routing.update_pmtu(sk_flow(tp), mtu)
     now = tp.tables.ipv4.sk_route(tp)
-    if now is None or now.mtu >= tp.pmtu:
+    if now is None:
+        return
+    if mtu < now.mtu and not now.mtu_locked:
+        # narrower than we go by (route.min_pmtu): what a later timeout will have been for
+        tp.err_soft = errno.EMSGSIZE
+    if now.mtu >= tp.pmtu or tp.pmtudisc == IP_PMTUDISC_PROBE:
         return
     tcp_sync_mss(tp, now.mtu)
     tcp_simple_retransmit(tp)
@@ -120,16 +149,3 @@ def do_redirect(tp: TcpControl, packet: Packet, code: i64, gateway: i64) -> None
     routing = tp.tables.routing
     if dst is not None and routing.dst_valid(dst):
         routing.ip_do_redirect(dst, sk_flow(tp), packet, code, gateway)
-
-
-def tcp_simple_retransmit(tp: TcpControl) -> None:
-    """What is in flight was dropped for its size, not by congestion: again, without touching the window."""
-    for skb in tp.in_flight():
-        if skb.len > tp.mss_cache and not skb.sacked & TCPCB_LOST:
-            if skb.sacked & TCPCB_SACKED_RETRANS:
-                skb.sacked &= ~TCPCB_SACKED_RETRANS
-                tp.retrans_out -= skb.pcount
-            skb.sacked |= TCPCB_LOST
-            tp.lost_out += skb.pcount
-    tp.sacked_out = 0
-    tcp_xmit_retransmit_queue(tp)

@@ -6,15 +6,23 @@ shorter than that, so entries that share it are chained and compared.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from mypy_extensions import i64
 
-from ustack.timer import NSEC_PER_MSEC, Timer
+from ustack.tcp.control import TCP_PAWS_24DAYS
+from ustack.tcp.seq import after, before
+from ustack.timer import NSEC_PER_MSEC, NSEC_PER_SEC, Timer
 from ustack.wire import tcp as wire
+from ustack.wire.tcp import TCPHDR_FIN, TCPHDR_SYN
 
 if TYPE_CHECKING:
     from ustack.tcp.tables import TcpTables
+    from ustack.wire.tcp import TcpHeader
+
+
+#: For how long a RST with an old timestamp is not.
+TCP_PAWS_MSL: Final[i64] = 60 * NSEC_PER_SEC
 
 
 def tuple_key(faddr: i64, fport: i64, lport: i64) -> i64:
@@ -33,9 +41,11 @@ class MiniSock(Timer):
         self.raddr: i64 = raddr
         self.rport: i64 = rport
         self.mark: i64 = mark  #: tw_mark, ir_mark: of what it sends
+        self.cookie: i64 = tables.net.next_cookie()  #: as SO_COOKIE
         self.next: MiniSock | None = None  #: the next one with the same key
         self.tstamp_ok: bool = False
         self.ts_recent: i64 = 0
+        self.ts_recent_stamp: i64 = 0  #: when it came (ns), 0 for never
         self.tsoffset: i64 = 0  #: ms
         self.last_oow_ack_time: i64 = 0
 
@@ -47,14 +57,36 @@ class MiniSock(Timer):
         """The options of an ACK."""
         return wire.timestamp_option(self.mstamp(), self.ts_recent) if self.tstamp_ok else b""
 
-    def oow_rate_limited(self) -> bool:
-        """True if something unacceptable was answered less than tcp_invalid_ratelimit ago (tcp_oow_rate_limited)."""
+    def oow_rate_limited(self, th: TcpHeader) -> bool:
+        """True if something unacceptable was answered less than tcp_invalid_ratelimit ago, and ``th`` may itself be an
+        answer: two would never end. Text and FINs are none, they are always answered (tcp_oow_rate_limited)."""
+        if not th.flags & TCPHDR_SYN and (th.end != th.payload or th.flags & TCPHDR_FIN):
+            return False
         net = self.tables.net
         limit = net.sysctl.tcp_invalid_ratelimit * NSEC_PER_MSEC
         if self.last_oow_ack_time and net.now - self.last_oow_ack_time < limit:
             return True
         self.last_oow_ack_time = max(net.now, 1)
         return False
+
+
+def tcp_paws_reject(mini: MiniSock, options: wire.TcpOptions, rst: bool) -> bool:
+    """RFC 7323 section 5.3 R1 for a segment with a timestamp: an older one means an older segment.
+
+    A TS.Recent of 0 says nothing: there are hosts whose SYN has it. RST: "their cleanup function should take
+    precedence over timestamps", after a while (TCP_PAWS_MSL).
+    """
+    if not before(options.tsval, mini.ts_recent) or mini.ts_recent == 0:
+        return False
+    age = mini.tables.net.now - mini.ts_recent_stamp
+    return age < (TCP_PAWS_MSL if rst else TCP_PAWS_24DAYS)
+
+
+def tcp_in_window(seq: i64, end_seq: i64, first: i64, beyond: i64) -> bool:
+    """RFC 9293 table 6: [``seq``, ``end_seq``) has something of [``first``, ``beyond``), or is empty at one of them."""
+    if seq == first or (after(end_seq, first) and before(seq, beyond)):
+        return True
+    return seq == beyond and seq == end_seq
 
 
 M = TypeVar("M", bound=MiniSock)

@@ -12,21 +12,17 @@ from ustack.dst import to_many
 from ustack.ipv4.protocol import NetProtocol, inet_sk_rx_dst_set, sk_edemux
 from ustack.packet import CHECKSUM_NONE, PACKET_HOST, Packet
 from ustack.tcp.accept import tcp_v4_syn_recv_sock
-from ustack.tcp.congestion.registry import Registry
-from ustack.tcp.control import TcpControl
+from ustack.tcp.check_req import tcp_check_req
+from ustack.tcp.conn_request import tcp_conn_request
+from ustack.tcp.control import TIMESTAMP_LEN, TcpControl
 from ustack.tcp.error import tcp_v4_err
-from ustack.tcp.input import tcp_rcv_state_process, tcp_v4_do_rcv
+from ustack.tcp.input import tcp_v4_do_rcv
 from ustack.tcp.notify import tell
 from ustack.tcp.output import tcp_tsq_handler
 from ustack.tcp.ports import BindTable
 from ustack.tcp.reply import tcp_v4_send_reset
-from ustack.tcp.request import (
-    RequestSock,
-    request_segment_acceptable,
-    request_syn_again,
-    tcp_conn_request,
-)
 from ustack.tcp.sock import TcpSock
+from ustack.tcp.syncookies import cookie_v4_check
 from ustack.tcp.tables import NO_ISN, TcpTables
 from ustack.tcp.timewait import tcp_timewait_state_process
 from ustack.tcp.transmit import tcp_send_ack
@@ -41,7 +37,6 @@ if TYPE_CHECKING:
     from ustack.neighbour.table import NeighbourTable
     from ustack.net import Net
     from ustack.routing.route import Routing
-    from ustack.tcp.congestion.base import CongestionOps
 
 _DOFF_MIN: Final = 5 << 4  # the least a header can say of its own length, where it says it
 
@@ -53,13 +48,9 @@ class Tables(TcpTables):
         self, net: Net, ipv4: Ipv4Output, routing: Routing, neighbours: NeighbourTable, devices: Devices
     ) -> None:
         super().__init__(net, ipv4, routing, neighbours, devices, BindTable(net))
-        self.congestion: Registry = Registry()
 
     def new_sock(self) -> TcpSock:
         return TcpSock(self.net, self, self.congestion.default())
-
-    def find_congestion(self, name: str) -> CongestionOps | None:
-        return self.congestion.algorithms.get(name)
 
 
 class BatchEnd(Flusher):
@@ -120,6 +111,10 @@ class Tcp(NetProtocol):
             return net.drop(packet, Reason.TCP_MALFORMED)
         if packet.ip_summed == CHECKSUM_NONE and not checksum_ok(packet, iph):
             return net.drop(packet, Reason.TCP_CSUM)
+        if th.payload > th.options and not plain_options(packet, th):
+            reason = tcp_inbound_hash(packet, th)
+            if reason is not None:
+                return net.drop(packet, reason)
         tables = self.tables
         tables.batching = True
         early = packet.sk
@@ -142,8 +137,11 @@ class Tcp(NetProtocol):
         if tables.requests:
             req = tables.requests.lookup(iph.saddr, th.sport, iph.daddr, th.dport)
             if req is not None:
-                return tcp_check_req(req, packet, th)
-        listener = tables.lookup_listener(iph.daddr, th.dport, ifindex)
+                if iph.ttl < req.listener.min_ttl:
+                    return self.net.drop(packet, Reason.TCP_MINTTL)
+                child = tcp_check_req(req, packet, th)
+                return None if child is None else tcp_v4_do_rcv(child, packet, th)
+        listener = tables.lookup_listener(iph.daddr, th.dport, ifindex, iph.saddr, th.sport)
         isn: i64 = NO_ISN
         if tables.timewait:
             tw = tables.timewait.lookup(iph.saddr, th.sport, iph.daddr, th.dport)
@@ -166,7 +164,12 @@ class Tcp(NetProtocol):
             # "first, check for a RST: An incoming RST segment could not be valid [...] should be ignored"
             return self.net.drop(packet, Reason.TCP_FLAGS)
         if th.flags & TCPHDR_ACK:
-            # "second, check for an ACK: Any acknowledgment is bad if it arrives on a connection still in LISTEN"
+            # "second, check for an ACK: Any acknowledgment is bad if it arrives on a connection still in LISTEN", but
+            # for the end of a handshake that a SYN cookie began
+            req = cookie_v4_check(listener, packet, th)
+            if req is not None:
+                child = tcp_v4_syn_recv_sock(req, packet, th)
+                return None if child is None else tcp_v4_do_rcv(child, packet, th)
             tcp_v4_send_reset(self.tables, packet, th)
             return self.net.drop(packet, Reason.TCP_FLAGS)
         if not th.flags & TCPHDR_SYN or th.flags & TCPHDR_FIN:
@@ -194,38 +197,26 @@ def to_one_host(packet: Packet) -> bool:
     return dst is None or not to_many(dst)
 
 
+def plain_options(packet: Packet, th: TcpHeader) -> bool:
+    """Timestamps alone, as nearly always."""
+    return th.payload - th.options == TIMESTAMP_LEN and wire.aligned_timestamp(packet.buf, th.options)
+
+
+def tcp_inbound_hash(packet: Packet, th: TcpHeader) -> Reason | None:
+    """Why a signed segment is refused, None if it is not signed: no connection of ours has a key (RFC 2385, RFC 5925).
+
+    Who signs expects signed answers and would wait for them in vain; what was signed for another connection, or made
+    up, is not taken for a segment of this one.
+    """
+    found = wire.find_signature(packet.buf, th.options, th.payload)
+    if found == wire.NO_SIGNATURE:
+        return None
+    if found == wire.SIGNATURE_MD5:
+        return Reason.TCP_MD5UNEXPECTED
+    return Reason.TCP_AOUNEXPECTED if found == wire.SIGNATURE_AO else Reason.TCP_AUTH_HDR
+
+
 def checksum_ok(packet: Packet, iph: Ipv4Header) -> bool:
     """Verify what no device has verified (tcp_checksum_complete)."""
     pseudo = csum_tcpudp_nofold(iph.saddr, iph.daddr, packet.end - packet.data, IPPROTO_TCP)
     return csum_partial(packet.buf, packet.data, packet.end, pseudo) == 0xFFFF
-
-
-def tcp_check_req(req: RequestSock, packet: Packet, th: TcpHeader) -> None:
-    """A segment for a half-open connection (RFC 9293 section 3.10.7.4 for SYN-RECEIVED; tcp_check_req)."""
-    net = req.tables.net
-    if request_syn_again(req, packet, th):
-        return
-    if th.flags & TCPHDR_ACK and th.ack_seq != (req.iss + 1) & 0xFFFF_FFFF:
-        # RFC 9293 3.5.2: "If the connection is in any non-synchronized state (LISTEN, SYN-SENT, SYN-RECEIVED), and the
-        # incoming segment acknowledges something not yet sent [...] a reset is sent", before the sequence is looked at
-        tcp_v4_send_reset(req.tables, packet, th, req.listener.mark)
-        return net.drop(packet, Reason.TCP_INVALID_ACK_SEQUENCE)
-    if not request_segment_acceptable(req, packet, th):
-        return
-    if th.flags & TCPHDR_RST and th.seq != (req.irs + 1) & 0xFFFF_FFFF:
-        # RFC 9293, second: in the window but not exactly next: "TCP endpoints MUST send an acknowledgment"
-        req.send_ack()
-        return net.drop(packet, Reason.TCP_INVALID_SEQUENCE)
-    if th.flags & (TCPHDR_RST | TCPHDR_SYN):
-        # "If this connection was initiated with a passive OPEN, then return this connection to the LISTEN state"
-        if not th.flags & TCPHDR_RST:
-            tcp_v4_send_reset(req.tables, packet, th, req.listener.mark)
-        net.mib.tcp.AttemptFails += 1
-        net.mib.tcpext.EmbryonicRsts += 1
-        req.remove()
-        return net.drop(packet, Reason.TCP_RESET)
-    if not th.flags & TCPHDR_ACK:
-        return net.drop(packet, Reason.TCP_FLAGS)
-    child = tcp_v4_syn_recv_sock(req, packet, th)
-    if child is not None:
-        tcp_rcv_state_process(child, packet, th)

@@ -80,10 +80,11 @@ def send_bare(
     tos: i64 = 0,
     opt: IpOptions | None = None,
     mark: i64 = 0,
+    oif: i64 = 0,
 ) -> None:
-    """Send a segment without data or socket; without a route to the peer nothing is sent."""
+    """Send a segment without data or socket, by device ``oif`` if not 0; nothing is sent without a route."""
     try:
-        dst = tables.routing.ip_route_output(Flow(daddr, saddr, 0, tos, IPPROTO_TCP, sport, dport, mark))
+        dst = tables.routing.ip_route_output(Flow(daddr, saddr, oif, tos, IPPROTO_TCP, sport, dport, mark))
     except OSError:
         return
     reply = bare_segment(saddr, daddr, sport, dport, seq, ack, flags, window, options)

@@ -1,94 +1,159 @@
-"""Passive opens: connections that are not yet sockets (Linux struct tcp_request_sock, tcp_conn_request, tcp_check_req).
+"""Passive opens: connections that are not yet sockets (Linux struct tcp_request_sock, net/ipv4/inet_connection_sock.c).
 
-A SYN costs a small object until its handshake is done. Both queues are bounded: half-open connections by the
-backlog (SYN flood, RFC 4987), finished ones by the accept queue.
+A SYN costs a small object until its handshake is done. It is its own timer: the SYN-ACK goes again, a few times.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from mypy_extensions import i64
 
-from ustack.drop import Reason
-from ustack.dst import Dst, to_many
-from ustack.ipv4.output import ip_select_ttl
+from ustack.ipv4.options import NO_PROBLEM, ip_options_echo
+from ustack.ipv4.output import first_hop, ip_select_ttl
 from ustack.routing.flow import Flow
 from ustack.sock import TCP_LISTEN
 from ustack.tcp.control import TCP_MSS_DEFAULT, TCP_RTO_MAX, TCP_TIMEOUT_INIT, TcpControl
+from ustack.tcp.ecn import INET_ECN_MASK, tcp_ecn_make_synack
 from ustack.tcp.mini import MiniSock
 from ustack.tcp.reply import bare_segment, send_bare
-from ustack.tcp.seq import after, before, between
-from ustack.tcp.tables import NO_ISN
 from ustack.tcp.window import InitialWindow, tcp_select_initial_window
+from ustack.timer import NSEC_PER_SEC
 from ustack.wire import tcp as wire
 from ustack.wire.ipv4 import IPPROTO_TCP
 from ustack.wire.tcp import TCPHDR_ACK, TCPHDR_SYN, TcpHeader
 
 if TYPE_CHECKING:
+    from ustack.dst import Dst
+    from ustack.ipv4.options import IpOptions
     from ustack.packet import Packet
     from ustack.wire.ipv4 import Ipv4Header
+
+#: How long a Fast Open connection that was reset before it was accepted counts in its listener's queue.
+FASTOPEN_RST_HOLD: Final[i64] = 60 * NSEC_PER_SEC
+#: A backlog smaller than this is not pruned.
+PRUNE_MIN: Final[i64] = 8
+#: SYN-ACKs that even a connection in a crowded queue is granted.
+PRUNE_RETRIES: Final[i64] = 2
+
+#: The window of who has not been asked for options yet.
+UNDECIDED: Final = InitialWindow(0, 0, 0, 0, 0)
 
 
 class RequestSock(MiniSock):
     """One half-open connection; as a timer it is its own SYN-ACK retransmission."""
 
-    def __init__(self, listener: TcpControl, packet: Packet, th: TcpHeader, dst: Dst, iss: i64) -> None:
+    def __init__(self, listener: TcpControl, packet: Packet, th: TcpHeader, dst: Dst, irs: i64, iss: i64) -> None:
+        """What the peer offers is told by ``take_options``."""
         iph = packet.iph
         assert iph is not None
         mark = inet_request_mark(listener, packet)
         super().__init__(listener.tables, iph.daddr, th.dport, iph.saddr, th.sport, mark)
         self.listener: TcpControl = listener
         self.dst: Dst = dst
-        self.irs: i64 = th.seq
+        self.irs: i64 = irs
+        self.rcv_nxt: i64 = (irs + 1) & 0xFFFF_FFFF  #: what the SYN-ACK acknowledges: more, where data was taken
         self.iss: i64 = iss
+        self.syn_tos: i64 = iph.tos
+        self.snd_wnd: i64 = th.window
+        self.opt: IpOptions | None = tcp_v4_save_options(listener, packet)
         self.retransmits: i64 = 0  #: SYN-ACKs sent again, for whatever reason (num_retrans)
         self.timeouts: i64 = 0  #: those of them that nobody asked for (num_timeout)
         self.sent_at: i64 = listener.net.now
-        self.acked: bool = False  #: the handshake is done, but the accept queue was full
-        self._take_options(listener, packet, th)
-        advmss = advertised_mss(dst, listener.user_mss)
-        self.wscale_ok: bool = self.snd_wscale >= 0
-        self.window: InitialWindow = tcp_select_initial_window(
-            listener, advmss, link_window(dst, advmss), self.wscale_ok, dst
-        )
+        self.tsval_first: i64 = 0  #: what our SYN-ACKs said, for who echoes it
+        self.tsval_last: i64 = 0
+        self.acked: bool = False  #: the handshake is done, but the accept queue was full, or data is waited for
+        self.ecn_ok: bool = False
+        self.saved_syn: bytes = b""
+        self.hashed: bool = False
+        self.accepted: bool = False  #: of Fast Open: its socket has an owner already
+        self.fastopen_option: bytes = b""  #: the cookie for the SYN-ACK
+        self.mss: i64 = TCP_MSS_DEFAULT
+        self.sack_ok: bool = False
+        self.wscale_ok: bool = False
+        self.snd_wscale: i64 = 0
+        self.tsoffset = self.tables.secure_tcp_ts_off(self.laddr, self.raddr)
+        self.window: InitialWindow = UNDECIDED
 
-    def _take_options(self, listener: TcpControl, packet: Packet, th: TcpHeader) -> None:
-        options = wire.parse_options(packet.buf, th.options, th.payload)
-        sysctl = listener.net.sysctl
-        self.mss: i64 = options.mss if options.mss else TCP_MSS_DEFAULT
+    def take_options(self, options: wire.TcpOptions) -> None:
+        """What the peer offers, of what we have too."""
+        sysctl = self.tables.net.sysctl
+        self.mss = options.mss if options.mss else TCP_MSS_DEFAULT
+        self.sack_ok = options.sack_ok and sysctl.tcp_sack != 0
         self.tstamp_ok = options.saw_tstamp and sysctl.tcp_timestamps != 0
         self.ts_recent = options.tsval
-        self.snd_wscale: i64 = options.wscale if sysctl.tcp_window_scaling else -1
-        self.snd_wnd: i64 = th.window
-        self.tsoffset = listener.tables.secure_tcp_ts_off(self.laddr, self.raddr)
+        self.ts_recent_stamp = self.tables.net.now
+        self.wscale_ok = options.wscale >= 0 and sysctl.tcp_window_scaling != 0
+        self.snd_wscale = options.wscale if self.wscale_ok else 0
+        self.window = self.initial_window()
+
+    def initial_window(self) -> InitialWindow:
+        """tcp_openreq_init_rwin."""
+        advmss = advertised_mss(self.dst, self.listener.user_mss)
+        return tcp_select_initial_window(
+            self.listener, advmss, link_window(self.dst, advmss), self.wscale_ok, self.dst, self.tstamp_ok
+        )
 
     # -- the tables
 
     def insert(self) -> None:
+        """inet_csk_reqsk_queue_hash_add."""
         self.tables.requests.insert(self)
+        self.hashed = True
         self.listener.syn_queue_len += 1
+        self.listener.syn_queue_young += 1
 
     def remove(self) -> None:
         """Forget it: established, reset, or given up."""
-        self.tables.net.timers.del_timer(self)
-        self.tables.requests.remove(self)
-        self.listener.syn_queue_len -= 1
+        if self.hashed:
+            self.hashed = False
+            self.tables.net.timers.del_timer(self)
+            self.tables.requests.remove(self)
+            self.listener.syn_queue_len -= 1
+            if self.timeouts == 0:
+                self.listener.syn_queue_young -= 1
 
     # -- the SYN-ACK
 
-    def send_synack(self) -> None:
-        """<SEQ=ISS><ACK=RCV.NXT><CTL=SYN,ACK> (RFC 9293 section 3.10.7.2; tcp_make_synack)."""
+    def send_synack(self, clock: i64 = -1) -> None:
+        """<SEQ=ISS><ACK=RCV.NXT><CTL=SYN,ACK> (RFC 9293 section 3.10.7.2; tcp_make_synack).
+
+        ``clock``: what its timestamp shall say instead of the time (ms, without the offset), if not negative.
+        """
         net = self.tables.net
-        wscale = self.window.wscale if self.wscale_ok else -1
-        options = wire.syn_options(self.window.advmss, wscale, False, self.tstamp_ok, self.mstamp(), self.ts_recent)
-        seq, ack = self.iss, (self.irs + 1) & 0xFFFF_FFFF
-        flags: i64 = TCPHDR_SYN | TCPHDR_ACK
-        packet = bare_segment(self.laddr, self.raddr, self.lport, self.rport, seq, ack, flags, self.window.wnd, options)
+        if clock >= 0:
+            self.tsval_last = (clock + self.tsoffset) & 0xFFFF_FFFF
+        else:
+            self.tsval_last = self.mstamp()
+        if self.retransmits == 0:
+            self.tsval_first = self.tsval_last
+        flags: i64 = TCPHDR_SYN | TCPHDR_ACK | tcp_ecn_make_synack(self.ecn_ok)
+        window, options = min(self.window.wnd, 65_535), self.synack_options()
+        laddr, raddr, lport, rport = self.laddr, self.raddr, self.lport, self.rport
+        packet = bare_segment(laddr, raddr, lport, rport, self.iss, self.rcv_nxt, flags, window, options)
         packet.mark = self.mark
         net.mib.tcp.OutSegs += 1
-        dst, tos, ttl = self.dst, self.listener.tos, ip_select_ttl(self.listener, self.dst)
-        self.tables.ipv4.ip_build_and_send_pkt(packet, dst, self.laddr, self.raddr, IPPROTO_TCP, tos, ttl, True)
+        dst, ttl = self.dst, ip_select_ttl(self.listener, self.dst)
+        self.tables.ipv4.ip_build_and_send_pkt(
+            packet, dst, laddr, raddr, IPPROTO_TCP, self.synack_tos(), ttl, True, None, self.opt
+        )
+
+    def synack_options(self) -> bytes:
+        """Only what the SYN had (tcp_synack_options); a cookie on the first one only."""
+        wscale = self.window.wscale if self.wscale_ok else -1
+        advmss = self.window.advmss
+        options = wire.syn_options(advmss, wscale, self.sack_ok, self.tstamp_ok, self.tsval_last, self.ts_recent)
+        if len(options) + len(self.fastopen_option) <= wire.TCP_MAX_OPTIONS:
+            options += self.fastopen_option
+        self.fastopen_option = b""
+        return options
+
+    def synack_tos(self) -> i64:
+        """The listener's, or with tcp_reflect_tos that of the SYN."""
+        tos = self.listener.tos
+        if self.tables.net.sysctl.tcp_reflect_tos:
+            return (self.syn_tos & ~INET_ECN_MASK) | (tos & INET_ECN_MASK)
+        return tos
 
     def send_synack_again(self) -> None:
         """The same once more (tcp_rtx_synack)."""
@@ -98,39 +163,92 @@ class RequestSock(MiniSock):
         mib.tcpext.TCPSynRetrans += 1
         self.send_synack()
 
-    def send_ack(self) -> None:
-        """<SEQ=SND.NXT><ACK=RCV.NXT><CTL=ACK> for what is not acceptable, once in tcp_invalid_ratelimit
-        (tcp_v4_reqsk_send_ack)."""
-        if self.oow_rate_limited():
+    def send_ack(self, th: TcpHeader) -> None:
+        """<SEQ=SND.NXT><ACK=RCV.NXT><CTL=ACK> for what is not acceptable (tcp_v4_reqsk_send_ack)."""
+        if self.oow_rate_limited(th):
             return
         options = self.ack_options()
         window = self.window.wnd >> (self.window.wscale if self.wscale_ok else 0)
-        seq, ack = (self.iss + 1) & 0xFFFF_FFFF, (self.irs + 1) & 0xFFFF_FFFF
+        seq, ack = (self.iss + 1) & 0xFFFF_FFFF, self.rcv_nxt
         laddr, raddr, lport, rport = self.laddr, self.raddr, self.lport, self.rport
-        send_bare(self.tables, laddr, raddr, lport, rport, seq, ack, TCPHDR_ACK, window, options, mark=self.mark)
+        mark, oif = self.mark, self.listener.bound_dev_if
+        send_bare(self.tables, laddr, raddr, lport, rport, seq, ack, TCPHDR_ACK, window, options, mark=mark, oif=oif)
 
-    def oow_rate_limited(self) -> bool:
-        limited = super().oow_rate_limited()
+    def oow_rate_limited(self, th: TcpHeader) -> bool:
+        limited = super().oow_rate_limited(th)
         if limited:
             self.tables.net.mib.tcpext.TCPACKSkippedSynRecv += 1
         return limited
 
+    # -- the timer
+
+    def timeout(self) -> i64:
+        """How long the ACK may take: twice as long after every SYN-ACK (RFC 6298 (5.5); tcp_reqsk_timeout)."""
+        return min(TCP_TIMEOUT_INIT << min(self.timeouts, 10), TCP_RTO_MAX)
+
     def arm(self) -> None:
-        """Wait for the ACK, twice as long after every SYN-ACK (RFC 6298 (5.5))."""
-        delay = min(TCP_TIMEOUT_INIT << min(self.timeouts, 10), TCP_RTO_MAX)
-        self.tables.net.timers.mod_timer(self, self.tables.net.now + delay)
+        """Wait for the ACK."""
+        self.tables.net.timers.mod_timer(self, self.tables.net.now + self.timeout())
 
     def fire(self) -> None:
         """reqsk_timer_handler: bounded, since the SYN's source may be forged (VU of SYN-ACK reflection, RFC 4987)."""
         net = self.tables.net
-        limit = self.listener.syn_retries or net.sysctl.tcp_synack_retries
-        if self.listener.state != TCP_LISTEN or self.timeouts >= limit:
-            net.mib.tcp.AttemptFails += 1
-            self.remove()
-            return
+        listener = self.listener
+        if listener.state != TCP_LISTEN:
+            return self.give_up()
+        limit = self.retries()
+        defer = listener.defer_accept
+        expired = self.timeouts >= limit and (not defer or not self.acked or self.timeouts >= defer)
+        # who waits for data does not ask for it, but near the end: a last chance for data or ACK (syn_ack_recalc)
+        resend = not defer or not self.acked or self.timeouts >= defer - 1
+        net.mib.tcpext.TCPTimeouts += 1
+        if expired:
+            return self.give_up()
+        if resend:
+            self.send_synack_again()
+        if self.timeouts == 0:
+            listener.syn_queue_young -= 1
         self.timeouts += 1
-        self.send_synack_again()
         self.arm()
+
+    def give_up(self) -> None:
+        self.tables.net.mib.tcp.AttemptFails += 1
+        self.remove()
+
+    def retries(self) -> i64:
+        """How often the SYN-ACK may go again; fewer, the more of the queue is taken by others as old.
+
+        Half of the room is for the young: one that was not answered within a second was lost, or nobody means to.
+        """
+        listener = self.listener
+        limit = listener.syn_retries or listener.net.sysctl.tcp_synack_retries
+        count = listener.syn_queue_len
+        if count << 1 > max(PRUNE_MIN, listener.max_ack_backlog):
+            young = listener.syn_queue_young << 1
+            while limit > PRUNE_RETRIES and count >= young:
+                limit -= 1
+                young <<= 1
+        return limit
+
+
+def reqsk_fastopen_remove(child: TcpControl, reset: bool) -> None:
+    """The handshake of a Fast Open connection is done, or will never be.
+
+    ``reset``: by its peer, whose address was forged perhaps, and who knows of no SYN. What waits to be accepted still
+    counts in the accept queue; what was accepted counts here for a minute more, so that nobody makes the server work
+    for forged SYNs as often as he likes (RFC 7413 section 5.1).
+    """
+    req = child.fastopen_rsk
+    if req is None:
+        return
+    child.fastopen_rsk = None
+    listener = req.listener
+    listener.fastopen_qlen -= 1
+    if req.accepted and reset and listener.state == TCP_LISTEN:
+        if listener.fastopen_rst is None:
+            listener.fastopen_rst = []
+        listener.fastopen_rst.append(int(listener.net.now + FASTOPEN_RST_HOLD))
+        listener.fastopen_qlen += 1
 
 
 def advertised_mss(dst: Dst, user_mss: i64) -> i64:
@@ -145,6 +263,14 @@ def link_window(dst: Dst, mss: i64) -> i64:
     return dst.dev.rx_queue_frames * mss // 2
 
 
+def tcp_v4_save_options(listener: TcpControl, packet: Packet) -> IpOptions | None:
+    """The IP options that the connection will have: the answer to those of its SYN (RFC 9293 MUST-51)."""
+    if packet.opt is None:
+        return None
+    opt = ip_options_echo(packet.opt, listener.tables.routing)
+    return opt if opt.pp_ptr == NO_PROBLEM and len(opt.data) else None
+
+
 def inet_request_mark(listener: TcpControl, packet: Packet) -> i64:
     """The mark of a connection to be: its listener's, or with tcp_fwmark_accept that of its SYN."""
     if listener.mark == 0 and listener.net.sysctl.tcp_fwmark_accept != 0:
@@ -156,63 +282,9 @@ def inet_csk_route_req(listener: TcpControl, packet: Packet, iph: Ipv4Header, th
     """The way back to who sends a SYN, None if there is none."""
     mark = inet_request_mark(listener, packet)
     dev, tos, uid = listener.bound_dev_if, listener.tos, listener.uid
-    flow = Flow(iph.saddr, iph.daddr, dev, tos, IPPROTO_TCP, th.dport, th.sport, mark, uid=uid)
+    addr = first_hop(tcp_v4_save_options(listener, packet), iph.saddr)
+    flow = Flow(addr, iph.daddr, dev, tos, IPPROTO_TCP, th.dport, th.sport, mark, uid=uid)
     try:
         return listener.tables.routing.ip_route_output(flow)
     except OSError:
         return None
-
-
-def tcp_conn_request(listener: TcpControl, packet: Packet, th: TcpHeader, isn: i64) -> None:
-    """A SYN for a listener (RFC 9293 section 3.10.7.2, third step); ``isn`` to begin with, NO_ISN to choose one."""
-    net = listener.net
-    tables = listener.tables
-    iph = packet.iph
-    assert iph is not None
-    if listener.accept_queue is not None and len(listener.accept_queue) > listener.max_ack_backlog:
-        return net.drop(packet, Reason.TCP_LISTEN_OVERFLOW)
-    if listener.syn_queue_len >= min(max(listener.max_ack_backlog, 8), net.sysctl.tcp_max_syn_backlog):
-        return net.drop(packet, Reason.TCP_REQQ_FULL)
-    dst = inet_csk_route_req(listener, packet, iph, th)
-    if dst is None:
-        return net.drop(packet, Reason.IP_OUTNOROUTES)
-    if to_many(dst):
-        # RFC 9293 MUST-63: "an incoming SYN with an invalid source address [...] MUST be ignored"; the way in lets a
-        # link's broadcast address through, as Linux does
-        return net.drop(packet, Reason.IP_INVALID_SOURCE)
-    if isn == NO_ISN:
-        isn = tables.secure_tcp_seq(iph.daddr, iph.saddr, th.dport, th.sport)
-    req = RequestSock(listener, packet, th, dst, isn)
-    req.insert()
-    req.send_synack()
-    req.arm()
-    net.deliver(packet)
-
-
-def request_syn_again(req: RequestSock, packet: Packet, th: TcpHeader) -> bool:
-    """True if the segment is the SYN once more: our SYN-ACK was lost, and goes again."""
-    if th.flags & (TCPHDR_SYN | TCPHDR_ACK | wire.TCPHDR_RST) != TCPHDR_SYN or th.seq != req.irs:
-        return False
-    if not req.oow_rate_limited():
-        req.send_synack_again()
-    req.tables.net.drop(packet, Reason.TCP_OLD_DATA)
-    return True
-
-
-def request_segment_acceptable(req: RequestSock, packet: Packet, th: TcpHeader) -> bool:
-    """PAWS and the sequence number, before an ACK may finish the handshake. False: the segment has been dealt with."""
-    options = wire.parse_options(packet.buf, th.options, th.payload)
-    paws = req.tstamp_ok and options.saw_tstamp and before(options.tsval, req.ts_recent)
-    rcv_nxt = (req.irs + 1) & 0xFFFF_FFFF
-    end = (th.seq + (th.end - th.payload)) & 0xFFFF_FFFF
-    limit = (rcv_nxt + req.window.wnd) & 0xFFFF_FFFF
-    if paws or before(end, rcv_nxt) or not between(th.seq, (rcv_nxt - 1) & 0xFFFF_FFFF, limit):
-        # RFC 9293, first: "If an incoming segment is not acceptable, an acknowledgment should be sent in reply (unless
-        # the RST bit is set [...])"
-        if not th.flags & wire.TCPHDR_RST:
-            req.send_ack()
-        req.tables.net.drop(packet, Reason.TCP_RFC7323_PAWS if paws else Reason.TCP_INVALID_SEQUENCE)
-        return False
-    if options.saw_tstamp and not after(th.seq, rcv_nxt):
-        req.ts_recent = options.tsval
-    return True

@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING, Final
 from mypy_extensions import i64
 
 from ustack.entropy import keyed_hash
+from ustack.tcp.ack_state import AckState
+from ustack.tcp.congestion.registry import Registry
+from ustack.tcp.memory import TcpMemory
+from ustack.tcp.metrics import TcpMetrics
 from ustack.tcp.mini import MiniTable, tuple_key
+from ustack.tcp.ports import reuseport_select_sock
 
 if TYPE_CHECKING:
     from ustack.device.core import Devices
@@ -48,17 +53,25 @@ class TcpTables:
         self.neighbours: NeighbourTable = neighbours
         self.devices: Devices = devices
         self.ports: BindTable = ports
+        self.congestion: Registry = Registry()
         self.ehash: dict[int, TcpControl] = {}
         self.requests: MiniTable[RequestSock] = MiniTable()
         self.timewait: MiniTable[TimeWait] = MiniTable()
         self.listeners: dict[int, list[TcpControl]] = {}
         self.orphans: set[TcpControl] = set()
+        self.memory: TcpMemory = TcpMemory(net)
         self.batching: bool = False  #: frames are being received; ACKs and wake-ups wait for the end of the batch
         self.acks: list[TcpControl] = []  #: sockets that owe an ACK then
         self.wakeups: list[TcpControl] = []  #: sockets whose observers are told then
+        self.ack_state: AckState = AckState()  #: of the ACK being processed
         self.throttled: list[TcpControl] = []  #: sockets that wait for their device's queue (TCP small queues)
         self.isn_secret: bytes = net.entropy.take(_SECRET_LEN)
         self.ts_secret: bytes = net.entropy.take(_SECRET_LEN)
+        self.syncookie_secret: list[bytes] = [net.entropy.take(_SECRET_LEN), net.entropy.take(_SECRET_LEN)]
+        self.metrics: TcpMetrics = TcpMetrics(net)
+        self.fastopen_key: bytes = b""  #: net.ipv4.tcp_fastopen_key; b"": not asked for yet
+        self.tfo_active_disable_times: i64 = 0  #: black holes in a row that Fast Open has met as a client
+        self.tfo_active_disable_stamp: i64 = 0
         self.challenge_second: i64 = -1
         self.challenge_left: i64 = 0
 
@@ -70,7 +83,7 @@ class TcpTables:
 
     def find_congestion(self, name: str) -> CongestionOps | None:
         """The algorithm of that name, None if there is none."""
-        raise NotImplementedError
+        return self.congestion.algorithms.get(name)
 
     # -- established
 
@@ -106,25 +119,32 @@ class TcpTables:
             tp = tp.ehash_next
         return None
 
-    def tuple_is_free(self, tp: TcpControl, port: i64) -> bool:
-        """True if no connection, living or in TIME_WAIT, uses ``tp``'s addresses with local ``port``."""
+    def tuple_is_free(self, tp: TcpControl, port: i64, chosen: bool = True) -> bool:
+        """True if no connection uses ``tp``'s addresses with local ``port``, nor a TIME_WAIT that keeps it.
+
+        ``chosen``: the port was not the user's choice (__inet_check_established).
+        """
         if self.lookup_established(tp.daddr, tp.dport, tp.saddr, port) is not None:
             return False
-        return self.timewait.lookup(tp.daddr, tp.dport, tp.saddr, port) is None
+        tw = self.timewait.lookup(tp.daddr, tp.dport, tp.saddr, port)
+        return tw is None or tw.unique(chosen)
 
     # -- listening
 
-    def lookup_listener(self, daddr: i64, dport: i64, ifindex: i64) -> TcpControl | None:
-        """The listener that fits best: bound to the device, bound to the address, any (compute_score)."""
-        best: TcpControl | None = None
-        best_score: i64 = -1
-        for tp in self.listeners.get(dport, ()):
-            if (tp.rcv_saddr and tp.rcv_saddr != daddr) or (tp.bound_dev_if and tp.bound_dev_if != ifindex):
-                continue
-            score: i64 = (2 if tp.rcv_saddr else 0) + (1 if tp.bound_dev_if else 0)
-            if score > best_score:
-                best, best_score = tp, score
-        return best
+    def lookup_listener(
+        self, daddr: i64, dport: i64, ifindex: i64, saddr: i64 = 0, sport: i64 = 0
+    ) -> TcpControl | None:
+        """The listener for a SYN from (saddr, sport): bound to the address, else to any (__inet_lookup_listener)."""
+        listeners = self.listeners.get(dport)
+        if listeners is None:
+            return None
+        best = best_listener(listeners, daddr, ifindex)
+        if best is None and daddr:
+            best = best_listener(listeners, 0, ifindex)
+        if best is None or not best.reuseport or len(listeners) == 1:
+            return best
+        flow = keyed_hash(self.ports.secret, b"listen %d %d %d %d" % (saddr, sport, daddr, dport)) & 0xFFFF_FFFF
+        return reuseport_select_sock(best, listeners, flow)
 
     def add_listener(self, tp: TcpControl) -> None:
         self.listeners.setdefault(tp.num, []).append(tp)
@@ -146,8 +166,25 @@ class TcpTables:
         return (keyed_hash(self.isn_secret, message) + (self.net.now >> 6)) & 0xFFFF_FFFF
 
     def secure_tcp_ts_off(self, saddr: i64, daddr: i64) -> i64:
-        """Where a host pair's timestamp clock starts, ms (RFC 7323 section 5.4; secure_tcp_ts_off)."""
+        """Where a host pair's timestamp clock starts, ms (RFC 7323 section 5.4; secure_tcp_ts_off); 0 for all with
+        tcp_timestamps 2."""
+        if self.net.sysctl.tcp_timestamps != 1:
+            return 0
         return keyed_hash(self.ts_secret, b"%d %d" % (saddr, daddr)) & 0xFFFF_FFFF
+
+
+def best_listener(listeners: list[TcpControl], addr: i64, ifindex: i64) -> TcpControl | None:
+    """Of those bound to ``addr`` the first that is bound to the device, else the first that is bound to none
+    (compute_score)."""
+    best: TcpControl | None = None
+    for tp in listeners:
+        if tp.rcv_saddr != addr or (tp.bound_dev_if and tp.bound_dev_if != ifindex):
+            continue
+        if tp.bound_dev_if:
+            return tp
+        if best is None:
+            best = tp
+    return best
 
 
 def _unchain(head: TcpControl, tp: TcpControl) -> None:

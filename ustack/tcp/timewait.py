@@ -5,24 +5,28 @@ RFC 9293 section 3.10.7.4 and 3.6.1, RFC 1337; Linux struct tcp_timewait_sock, t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from mypy_extensions import i64
 
 from ustack.drop import Reason
 from ustack.sock import TCP_FIN_WAIT2, TCP_TIME_WAIT
 from ustack.tcp.control import TCP_RTO_MIN, TCP_TIMEWAIT_LEN, TcpControl
-from ustack.tcp.mini import MiniSock
+from ustack.tcp.mini import MiniSock, tcp_in_window, tcp_paws_reject
 from ustack.tcp.ports import tw_key
 from ustack.tcp.reply import send_bare, tcp_v4_send_reset
-from ustack.tcp.seq import after, before, between
+from ustack.tcp.seq import after, before
 from ustack.tcp.tables import NO_ISN
+from ustack.timer import NSEC_PER_MSEC, NSEC_PER_SEC
 from ustack.wire import tcp as wire
 from ustack.wire.tcp import TCPHDR_ACK, TCPHDR_FIN, TCPHDR_RST, TCPHDR_SYN, TcpHeader
 
 if TYPE_CHECKING:
     from ustack.packet import Packet
     from ustack.tcp.ports import BindBucket
+
+#: What lasts no longer than this is counted apart, as none that has waited (__inet_twsk_schedule).
+TW_KILL: Final[i64] = 4 * NSEC_PER_SEC
 
 
 class TimeWait(MiniSock):
@@ -31,7 +35,7 @@ class TimeWait(MiniSock):
     def __init__(self, tp: TcpControl, substate: i64) -> None:
         super().__init__(tp.tables, tp.rcv_saddr, tp.num, tp.daddr, tp.dport, tp.mark)
         self.bucket: BindBucket | None = tp.bind_bucket
-        self.bind_key: i64 = tw_key(tp.rcv_saddr, tp.reuseaddr)
+        self.bind_key: i64 = tw_key(tp.rcv_saddr, tp.reuseaddr, tp.reuseport)
         self.substate: i64 = substate
         self.snd_nxt: i64 = tp.snd_nxt
         self.rcv_nxt: i64 = tp.rcv_nxt
@@ -39,7 +43,11 @@ class TimeWait(MiniSock):
         self.window: i64 = self.rcv_wnd >> tp.rcv_wscale
         self.tstamp_ok = tp.tstamp_ok
         self.ts_recent = tp.ts_recent
+        self.ts_recent_stamp = tp.ts_recent_stamp if tp.tstamp_ok else 0
         self.tsoffset = tp.tsoffset
+        self.tos: i64 = tp.tos
+        self.bound_dev_if: i64 = tp.bound_dev_if
+        self.entered: i64 = tp.net.now  #: TIME_WAIT (entry_stamp)
 
     def fire(self) -> None:
         self.kill()
@@ -55,6 +63,7 @@ class TimeWait(MiniSock):
     def store_ts_recent(self, options: wire.TcpOptions) -> None:
         if self.tstamp_ok and options.saw_tstamp:
             self.ts_recent = options.tsval
+            self.ts_recent_stamp = self.tables.net.now
 
     def rearm(self, lasting: i64) -> None:
         self.tables.net.timers.mod_timer(self, self.tables.net.now + lasting)
@@ -81,15 +90,30 @@ class TimeWait(MiniSock):
             TCPHDR_ACK,
             self.window,
             self.ack_options(),
+            self.tos,
             mark=self.mark,
+            oif=self.bound_dev_if,
         )
 
-    def ack_allowed(self, th: TcpHeader) -> bool:
-        """What may answer an ACK of ours is answered once in tcp_invalid_ratelimit, or two would never end; text and
-        FINs always are (tcp_oow_rate_limited)."""
-        if not th.flags & TCPHDR_SYN and (th.end != th.payload or th.flags & TCPHDR_FIN):
+    def unique(self, chosen: bool) -> bool:
+        """True if a connect may have the same four-tuple already (RFC 6191; tcp_twsk_unique).
+
+        Timestamps tell the segments of both apart. ``chosen``: not by the user, so there are other ports, and
+        tcp_tw_reuse says whether this one will do: 2 only on this host, where nothing is delayed for long.
+        """
+        sysctl = self.tables.net.sysctl
+        if self.ts_recent_stamp == 0:
+            return False
+        if not chosen:
             return True
-        if not self.oow_rate_limited():
+        reuse = sysctl.tcp_tw_reuse if self.substate == TCP_TIME_WAIT else 0
+        if reuse == 2 and not (is_loopback(self.raddr) or is_loopback(self.laddr)):
+            return False
+        return reuse != 0 and self.tables.net.now - self.entered > sysctl.tcp_tw_reuse_delay * NSEC_PER_MSEC
+
+    def ack_allowed(self, th: TcpHeader) -> bool:
+        """Whether the segment may be answered (tcp_timewait_check_oow_rate_limit)."""
+        if not self.oow_rate_limited(th):
             return True
         if self.substate == TCP_FIN_WAIT2:
             self.tables.net.mib.tcpext.TCPACKSkippedFinWait2 += 1
@@ -98,23 +122,43 @@ class TimeWait(MiniSock):
         return False
 
 
+def is_loopback(addr: i64) -> bool:
+    """127.0.0.0/8."""
+    return addr >> 24 == 127
+
+
+def tcp_twsk_take(tp: TcpControl) -> i64:
+    """Take the place of a TimeWait with ``tp``'s four-tuple, which was found to be ``unique``: the ISN to begin with,
+    beyond all that it sent, and its peer's last timestamp; NO_ISN if there is none."""
+    tw = tp.tables.timewait.lookup(tp.daddr, tp.dport, tp.rcv_saddr, tp.num)
+    if tw is None:
+        return NO_ISN
+    tp.ts_recent = tw.ts_recent
+    tp.ts_recent_stamp = tw.ts_recent_stamp
+    tw.kill()
+    tp.net.mib.tcpext.TWRecycled += 1
+    return (tw.snd_nxt + 65_535 + 2) & 0xFFFF_FFFF
+
+
 def tcp_time_wait(tp: TcpControl, substate: i64, lasting: i64) -> None:
     """Put a TimeWait in ``tp``'s place for ``lasting`` ns; over tcp_max_tw_buckets the connection is just gone."""
     net = tp.net
     if len(tp.tables.timewait) >= net.sysctl.tcp_max_tw_buckets:
         net.mib.tcpext.TCPTimeWaitOverflow += 1
         return
-    net.mib.tcpext.TW += 1
-    if substate == TCP_TIME_WAIT:
-        lasting = TCP_TIMEWAIT_LEN
-    TimeWait(tp, substate).insert(max(lasting, TCP_RTO_MIN))
+    lasting = TCP_TIMEWAIT_LEN if substate == TCP_TIME_WAIT else max(lasting, TCP_RTO_MIN)
+    if lasting <= TW_KILL:
+        net.mib.tcpext.TWKilled += 1
+    else:
+        net.mib.tcpext.TW += 1
+    TimeWait(tp, substate).insert(lasting)
 
 
 def tcp_timewait_state_process(tw: TimeWait, packet: Packet, th: TcpHeader, listening: bool) -> i64:
     """A segment for a remembered connection. If it opens a new one, which it only may where somebody is ``listening``,
     the answer is the ISN to use for that; NO_ISN: the segment has been dealt with."""
     options = wire.parse_options(packet.buf, th.options, th.payload)
-    paws = tw.tstamp_ok and options.saw_tstamp and not th.flags & TCPHDR_RST and before(options.tsval, tw.ts_recent)
+    paws = tw.tstamp_ok and options.saw_tstamp and tcp_paws_reject(tw, options, th.flags & TCPHDR_RST != 0)
     end_seq = (th.seq + (th.end - th.payload) + (1 if th.flags & (TCPHDR_SYN | TCPHDR_FIN) else 0)) & 0xFFFF_FFFF
     if tw.substate == TCP_FIN_WAIT2:
         fin_wait2(tw, packet, th, end_seq, paws, options)
@@ -139,7 +183,7 @@ def time_wait_reopens(tw: TimeWait, th: TcpHeader, refused: bool, options: wire.
 def fin_wait2(tw: TimeWait, packet: Packet, th: TcpHeader, end_seq: i64, paws: bool, options: wire.TcpOptions) -> None:
     """The owner is gone and the peer's FIN is awaited; data has nobody to go to."""
     net = tw.tables.net
-    in_window = th.seq == tw.rcv_nxt or between(th.seq, tw.rcv_nxt, (tw.rcv_nxt + tw.rcv_wnd) & 0xFFFF_FFFF)
+    in_window = tcp_in_window(th.seq, end_seq, tw.rcv_nxt, (tw.rcv_nxt + tw.rcv_wnd) & 0xFFFF_FFFF)
     if paws or not in_window:
         if not th.flags & TCPHDR_RST and tw.ack_allowed(th):
             tw.send_ack()
@@ -159,6 +203,7 @@ def fin_wait2(tw: TimeWait, packet: Packet, th: TcpHeader, end_seq: i64, paws: b
         tw.kill()
         return net.drop(packet, Reason.TCP_ABORT_ON_DATA)
     tw.substate = TCP_TIME_WAIT
+    tw.entered = net.now
     tw.rcv_nxt = end_seq
     tw.store_ts_recent(options)
     tw.rearm(TCP_TIMEWAIT_LEN)
@@ -184,4 +229,4 @@ def time_wait(tw: TimeWait, packet: Packet, th: TcpHeader, end_seq: i64, paws: b
             tw.rearm(TCP_TIMEWAIT_LEN)
         if tw.ack_allowed(th):
             tw.send_ack()
-    net.drop(packet, Reason.TCP_RFC7323_PAWS if paws else Reason.TCP_TIMEWAIT)
+    net.drop(packet, Reason.TCP_RFC7323_TW_PAWS if paws else Reason.TCP_TIMEWAIT)

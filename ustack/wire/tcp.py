@@ -39,6 +39,9 @@ TCPOPT_TIMESTAMP: Final = 8
 TCPOPT_MD5SIG: Final = 19
 TCPOPT_AO: Final = 29
 TCPOPT_FASTOPEN: Final = 34
+TCPOPT_EXP: Final = 254
+#: RFC 6994's identifier of Fast Open in the experimental option, from before it had a kind of its own.
+TCPOPT_FASTOPEN_MAGIC: Final = 0xF989
 TCPOLEN_MSS: Final = 4
 TCPOLEN_WINDOW: Final = 3
 TCPOLEN_SACK_PERM: Final = 2
@@ -47,6 +50,19 @@ TCPOLEN_TSTAMP_ALIGNED: Final = 12
 TCPOLEN_SACK_BASE: Final = 2
 TCPOLEN_SACK_BASE_ALIGNED: Final = 4
 TCPOLEN_SACK_PERBLOCK: Final = 8
+TCPOLEN_MD5SIG: Final = 18
+TCPOLEN_AO_BASE: Final = 4
+TCPOLEN_FASTOPEN_BASE: Final = 2
+TCPOLEN_EXP_FASTOPEN_BASE: Final = 4
+#: Bytes of a Fast Open cookie (RFC 7413 section 4.1.1: "The minimum Cookie size is 4 bytes, and the maximum is 16").
+TCP_FASTOPEN_COOKIE_MIN: Final = 4
+TCP_FASTOPEN_COOKIE_MAX: Final = 16
+
+# what find_signature has found
+NO_SIGNATURE: Final = 0
+SIGNATURE_MD5: Final = 1
+SIGNATURE_AO: Final = 2
+SIGNATURE_MALFORMED: Final = 3
 
 #: RFC 7323 2.3: "If a Window Scale option is received with a shift.cnt value larger than 14, the TCP SHOULD log the
 #: error but MUST use 14 instead of the specified value."
@@ -102,6 +118,8 @@ class TcpOptions:
         self.tsval: i64 = 0
         self.tsecr: i64 = 0
         self.sacks: list[tuple[int, int]] | None = None  #: (first, one past the last) sequence numbers
+        self.cookie: bytes | None = None  #: Fast Open: b"" asks for one, None: not given, or of an impossible length
+        self.cookie_exp: bool = False  #: it was in the experimental option
 
 
 def parse(b: bytes, start: i64, end: i64) -> TcpHeader | None:
@@ -173,6 +191,43 @@ def _take_option(found: TcpOptions, b: bytes, at: i64, kind: i64, size: i64) -> 
         found.wscale = TCP_MAX_WSCALE if shift > TCP_MAX_WSCALE else shift
     elif kind == TCPOPT_SACK_PERM and size == TCPOLEN_SACK_PERM:
         found.sack_ok = True
+    elif kind == TCPOPT_FASTOPEN:
+        _take_cookie(found, b[at + TCPOLEN_FASTOPEN_BASE : at + size], False)
+    elif kind == TCPOPT_EXP and size >= TCPOLEN_EXP_FASTOPEN_BASE and u16(b, at + 2) == TCPOPT_FASTOPEN_MAGIC:
+        _take_cookie(found, b[at + TCPOLEN_EXP_FASTOPEN_BASE : at + size], True)
+
+
+def _take_cookie(found: TcpOptions, cookie: bytes, exp: bool) -> None:
+    """RFC 7413 4.1.1: "The length MUST be even"; of other lengths than it names there is none (tcp_parse_fastopen)."""
+    size: i64 = len(cookie)
+    if size & 1 != 0:
+        return
+    found.cookie = cookie if size == 0 or TCP_FASTOPEN_COOKIE_MIN <= size <= TCP_FASTOPEN_COOKIE_MAX else None
+    found.cookie_exp = exp
+
+
+def find_signature(b: bytes, start: i64, end: i64) -> i64:
+    """Which signature the options in ``b[start:end]`` carry: NO_SIGNATURE, SIGNATURE_MD5 (RFC 2385), SIGNATURE_AO
+    (RFC 5925); SIGNATURE_MALFORMED for one of a wrong length, cut short, or two of them (tcp_parse_auth_options)."""
+    found: i64 = NO_SIGNATURE
+    at = start
+    while at < end:
+        kind = i64(b[at])
+        if kind == TCPOPT_NOP:
+            at += 1
+            continue
+        signed = kind == TCPOPT_MD5SIG or kind == TCPOPT_AO
+        size = i64(b[at + 1]) if kind != TCPOPT_EOL and at + 1 < end else 0
+        if size < 2 or at + size > end:
+            return SIGNATURE_MALFORMED if signed else found
+        if signed:
+            if found != NO_SIGNATURE or not (
+                size == TCPOLEN_MD5SIG if kind == TCPOPT_MD5SIG else size > TCPOLEN_AO_BASE
+            ):
+                return SIGNATURE_MALFORMED
+            found = SIGNATURE_MD5 if kind == TCPOPT_MD5SIG else SIGNATURE_AO
+        at += size
+    return found
 
 
 def _sack_blocks(b: bytes, at: i64, end: i64) -> list[tuple[int, int]]:
@@ -246,6 +301,25 @@ def syn_options(mss: i64, wscale: i64, sack_ok: bool, timestamps: bool, tsval: i
         put_u32(out, TCPOPT_NOP << 24 | TCPOPT_NOP << 16 | TCPOPT_SACK_PERM << 8 | TCPOLEN_SACK_PERM)
     if wscale >= 0:
         put_u32(out, TCPOPT_NOP << 24 | TCPOPT_WINDOW << 16 | TCPOLEN_WINDOW << 8 | (wscale & 0xFF))
+    return out.getvalue()
+
+
+def fastopen_option(cookie: bytes, exp: bool) -> bytes:
+    """The Fast Open option, b"" as ``cookie`` asks for one; filled up with NOPs to a multiple of four bytes.
+
+    ``exp``: in the experimental option, for servers older than RFC 7413.
+    """
+    out = BytesWriter()
+    size: i64 = len(cookie)
+    if exp:
+        put_u32(out, TCPOPT_EXP << 24 | (TCPOLEN_EXP_FASTOPEN_BASE + size) << 16 | TCPOPT_FASTOPEN_MAGIC)
+        out.write(cookie)
+    else:
+        put_u16(out, TCPOPT_FASTOPEN << 8 | (TCPOLEN_FASTOPEN_BASE + size))
+        out.write(cookie)
+        size += TCPOLEN_FASTOPEN_BASE
+    if size & 3 == 2:
+        put_u16(out, TCPOPT_NOP << 8 | TCPOPT_NOP)
     return out.getvalue()
 
 
@@ -340,4 +414,8 @@ def _option_to_str(option: bytes, kind: i64) -> str:
         return f"TS val {found.tsval} ecr {found.tsecr}"
     if found.sacks is not None:
         return f"sack {len(found.sacks)} " + "".join(f"{{{first}:{beyond}}}" for first, beyond in found.sacks)
+    if found.cookie is not None:
+        return ("exp-" if found.cookie_exp else "") + (
+            f"tfo  cookie {found.cookie.hex()}" if found.cookie else "tfo  cookiereq"
+        )
     return f"unknown-{kind} 0x{option[2:].hex()}" if size > 2 else f"unknown-{kind}"
