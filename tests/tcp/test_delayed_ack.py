@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.tcp.peer import MSEC, SEC, Peer, established
+from ustack.inet.options import SO_RCVBUF, SOL_SOCKET
+from ustack.tcp.delack import tcp_delack_max
 from ustack.tcp.options import IPPROTO_TCP, TCP_NODELAY, TCP_QUICKACK
 
 MSS = 1460
@@ -63,8 +65,9 @@ def test_every_second_full_segment_is_acknowledged(size: int) -> None:
             c.inject("A", data(size))
             sent += 2 * size
             c.expect("A", seq=1, ack=sent)
+            c.app_recv()
         c.silent(until=SEC)
-        c.counted(TCPHPHits=20)
+        c.counted(TCPHPHits=20, TCPRcvCoalesce=11 if size == 200 else 0)
 
 
 def test_segments_of_one_batch_share_one_ack() -> None:
@@ -121,7 +124,7 @@ def test_an_interactive_connection_waits_for_its_answer() -> None:
         c.inject("PA", b"3", ack=3)
         c.mark()
         c.expect("A", seq=3, ack=4, at=40 * MSEC)  # no answer this time: no longer interactive
-        assert not c.tp.ack_pingpong
+        assert not c.tp.in_pingpong_mode()
 
 
 def test_a_read_that_takes_the_end_of_a_write_is_acknowledged() -> None:
@@ -187,3 +190,113 @@ def test_the_window_is_acknowledged_when_a_batch_is_read_while_it_is_received() 
         c.expect("A", seq=1, ack=1 + 2 * MSS)
         c.app_recv()
         c.silent(until=SEC)
+
+
+def test_a_window_that_cannot_follow_leaves_the_ack_to_the_reader() -> None:
+    """__tcp_ack_snd_check: more than a full segment is acknowledged at once only if the right edge advances; else
+    tcp_cleanup_rbuf says it, when the user has made room."""
+    c = Peer()
+    c.app_setsockopt(SOL_SOCKET, SO_RCVBUF, 20_000)
+    with established(peer=c):
+        slow(c)
+        while not c.out:
+            c.inject("A", data(MSS))
+        c.out.clear()
+        c.tp.rcv_ssthresh = 8 * MSS  # less than has been promised: the right edge stays
+        c.mark()
+        c.inject("A", data(MSS))
+        c.inject("A", data(MSS))
+        c.silent()
+        assert len(c.app_recv()) > 0
+        c.expect("A", seq=1)
+
+
+def test_a_reader_who_waits_for_more_is_not_waited_for() -> None:
+    """SO_RCVLOWAT: he will not read before there is more, so the window need not advance for an ACK."""
+    c = Peer()
+    c.app_setsockopt(SOL_SOCKET, SO_RCVBUF, 20_000)
+    with established(peer=c):
+        slow(c)
+        c.tp.rcvlowat = 9000
+        c.events.seen.clear()
+        c.inject("A", data(MSS))
+        c.out.clear()
+        slow(c)
+        for number in range(2, 6, 2):
+            c.inject("A", data(MSS))
+            c.inject("A", data(MSS))
+            c.expect("A", seq=1)
+            assert "data" not in c.events.seen, number
+        c.inject("A", data(MSS))
+        c.inject("A", data(MSS))
+        c.out.clear()
+        assert c.events.seen == ["data"]
+        assert len(c.app_recv()) == 7 * MSS
+
+
+def test_a_reader_is_woken_for_less_than_he_asked_for_when_no_more_can_come() -> None:
+    """tcp_epollin_ready: the buffer is nearly full, or the window closed."""
+    c = Peer()
+    c.app_setsockopt(SOL_SOCKET, SO_RCVBUF, 4000)
+    with established(peer=c):
+        c.tp.rcvlowat = 6000
+        c.events.seen.clear()
+        at = 1
+        while not c.events.seen:
+            c.inject("A", data(500), seq=at)
+            at += 500
+            assert at < 8000
+        assert at - 1 < 6000
+        c.out.clear()
+        c.app_recv()
+        c.out.clear()
+
+
+@pytest.mark.parametrize("thresh", [1, 3])
+def test_so_many_answers_make_a_connection_interactive(thresh: int) -> None:
+    """tcp_pingpong_thresh."""
+    with established() as c:
+        c.net.sysctl.tcp_pingpong_thresh = thresh
+        c.app_setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
+        for number in range(1, thresh + 1):
+            assert not c.tp.in_pingpong_mode()
+            c.inject("PA", b"?")
+            c.app_recv()
+            c.app_send(b"!")
+            c.out.clear()
+            c.inject("A", ack=1 + number)
+        assert c.tp.in_pingpong_mode()
+
+
+def test_the_delay_is_shorter_than_the_peers_rto_can_be() -> None:
+    """tcp_delack_max: a route's or a socket's smaller minimum makes it shorter."""
+    with slow(established()) as c:
+        assert tcp_delack_max(c.tp) == 199 * MSEC
+        c.tp.delack_max_ns = 20 * MSEC
+        assert tcp_delack_max(c.tp) == 20 * MSEC
+        c.inject("A", data(100))
+        c.expect("A", ack=101, at=20 * MSEC)
+
+
+def test_a_segment_that_fills_a_gap_in_part_is_answered_at_once() -> None:
+    """RFC 5681 4.2: "fills in all or part of a gap"."""
+    with slow(established(sack=True)) as c:
+        c.inject("A", data(100), seq=201)
+        c.expect("A", ack=1)
+        c.inject("A", data(100), seq=401)
+        c.expect("A", ack=1)
+        c.inject("A", data(100), seq=1)
+        c.expect("A", ack=101)
+        c.inject("A", data(100), seq=101)
+        c.expect("A", ack=301)
+        c.inject("A", data(100), seq=301)
+        c.expect("A", ack=501)
+
+
+def test_segments_beyond_a_hole_tell_of_the_peers_segment_size_too() -> None:
+    """tcp_data_queue_ofo calls tcp_measure_rcv_mss: when the hole is filled the ACKs are right from the start."""
+    with established() as c:
+        assert c.tp.rcv_mss == 536
+        c.inject("A", bytes(1200), seq=1201)
+        c.out.clear()
+        assert c.tp.rcv_mss == 1200

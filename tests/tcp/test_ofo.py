@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ustack.tcp.ofo import OfoQueue, RcvSegment
+from ustack.tcp.ofo import OfoQueue, RcvSegment, tcp_collapse
 
 STREAM = bytes(range(256)) * 4
 segments = st.lists(st.tuples(st.integers(1, 300), st.integers(1, 80), st.booleans()), min_size=1, max_size=40)
@@ -79,7 +79,53 @@ def test_pruning_gives_up_what_is_furthest_ahead() -> None:
     queue = OfoQueue()
     queue.insert(segment(0, 50, 10), 0)
     queue.insert(segment(0, 20, 10), 0)
-    assert not queue.prune(50)  # nothing lies further ahead than what has just come
+    assert not queue.prune(51)  # nothing lies further ahead than what has just come
     assert queue.prune(20)
     assert [s.seq for s in queue.segments] == [20]
     assert queue.memory == 110
+
+
+def test_collapsing_joins_what_is_adjacent_and_small() -> None:
+    """tcp_collapse: up to 4096 bytes a piece; a hole stays a hole, a FIN the end."""
+    small = [segment(0, at, 100) for at in (0, 300)]
+    assert tcp_collapse(small) == small  # nothing touches
+    row = [RcvSegment(at, at + 600, bytes([at // 600]) * 600, False, 856) for at in range(0, 6000, 600)]
+    row.append(RcvSegment(6000, 6002, b"!", True, 257))
+    joined = tcp_collapse(row)
+    assert [(s.seq, s.end_seq) for s in joined] == [(0, 3600), (3600, 6002)]
+    assert b"".join(bytes(s.data) for s in joined) == b"".join(bytes(s.data) for s in row)
+    assert joined[-1].fin and [s.truesize for s in joined] == [3600 + 256, 2401 + 256]
+
+
+def test_collapsing_frees_the_frame_that_a_small_rest_keeps_alive() -> None:
+    frame = bytes(65_000)
+    rest = RcvSegment(0, 100, memoryview(frame)[:100], False, 65_256)
+    (copy,) = tcp_collapse([rest])
+    assert isinstance(copy.data, bytes) and copy.truesize == 356
+    most = RcvSegment(0, 60_000, memoryview(frame)[:60_000], False, 65_256)
+    assert tcp_collapse([most]) == [most]
+
+
+def test_small_segments_become_part_of_the_one_before() -> None:
+    """tcp_try_coalesce: up to 4096 bytes, and no view, which would keep two frames."""
+    first = RcvSegment(0, 500, bytes(500), False, 756)
+    assert first.try_coalesce(RcvSegment(500, 1001, bytes(500), True, 756))
+    assert (first.end_seq, len(first.data), first.fin, first.truesize) == (1001, 1000, True, 1256)
+    assert not first.try_coalesce(RcvSegment(1001, 1002, b"x", False, 257))  # beyond a FIN
+    whole = RcvSegment(0, 4000, bytes(4000), False, 4256)
+    assert not whole.try_coalesce(RcvSegment(4001, 4002, b"x", False, 257))  # a hole
+    assert not whole.try_coalesce(RcvSegment(4000, 4200, bytes(200), False, 456))
+    view = RcvSegment(0, 10, memoryview(bytes(10)), False, 266)
+    assert not view.try_coalesce(RcvSegment(10, 11, b"x", False, 257))
+
+
+def test_a_hostile_order_costs_no_walk() -> None:
+    """CVE-2018-5390: twenty thousand segments, each before all others or in the middle, in about a second even
+    interpreted; a walk for each would be two hundred million steps."""
+    queue = OfoQueue()
+    count = 20_000
+    for n in range(count):
+        at = (count - n) * 4 if n % 2 else (count + n) * 4
+        queue.insert(RcvSegment(at, at + 1, b"x", False, 257), 0)
+    assert len(queue) == count
+    assert [s.seq for s in queue.segments] == sorted(s.seq for s in queue.segments)

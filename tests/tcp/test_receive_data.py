@@ -11,7 +11,7 @@ from ustack.device.e1000 import E1000_FEATURES
 from ustack.drop import Reason
 from ustack.inet.options import SO_RCVBUF, SOL_SOCKET
 from ustack.packet import CHECKSUM_UNNECESSARY, SKB_GSO_TCPV4
-from ustack.sock import MSG_OOB, MSG_PEEK, MSG_TRUNC, TCP_CLOSE_WAIT
+from ustack.sock import MSG_PEEK, MSG_TRUNC, TCP_CLOSE_WAIT
 from ustack.tcp.receive import tcp_read_sock
 from ustack.tcp.states import State
 
@@ -49,12 +49,14 @@ def test_text_in_order_is_delivered_and_acknowledged() -> None:
 def test_a_segment_with_more_than_the_prediction_covers_takes_the_slow_path() -> None:
     """An urgent pointer or an unknown option: the same result, step by step."""
     with established() as c:
+        c.tp.oobinline = True
         c.inject("PA", b"abc", options=b"\x1e\x04\0\0")
         c.expect("A", seq=1, ack=4)
         c.inject("PAU", b"def", urg=3)
         c.expect("A", seq=1, ack=7)
-        assert c.app_recv() == b"abcdef"
-        c.counted()
+        assert c.app_recv() == b"abcde"  # up to the mark, and no further at once
+        assert c.app_recv() == b"f"
+        c.counted(TCPRcvCoalesce=1)
 
 
 def test_what_has_been_received_is_acknowledged_at_once_and_dropped() -> None:
@@ -95,7 +97,7 @@ def test_a_segment_that_begins_with_known_bytes_adds_the_rest() -> None:
         c.inject("A", b"bcdefg", seq=2)
         c.expect("A", ack=8)
         assert c.app_recv() == b"abcdefg"
-        c.counted(TCPHPHits=1)
+        c.counted(TCPHPHits=1, TCPRcvCoalesce=1)
 
 
 # -- out of order
@@ -109,14 +111,14 @@ def test_text_beyond_a_hole_is_kept_and_each_piece_answered_with_a_duplicate_ack
             c.expect("A", seq=1, ack=1)
         assert c.events.seen == []
         assert c.app_fails(lambda: c.sock.recv(1)) == errno.EAGAIN
-        c.counted(TCPOFOQueue=3)
+        c.counted(TCPOFOQueue=3, TCPRcvCoalesce=2)
         c.mark()
         c.inject("A", stream(10), seq=1)
         # RFC 5681 4.2: an immediate ACK for a segment that "fills in all or part of a gap in the sequence space"
         c.expect("A", seq=1, ack=41)
         assert c.app_recv() == stream(40)
         assert c.tp.ofo is None and c.tp.rmem_alloc == 0
-        c.counted()
+        c.counted(TCPRcvCoalesce=1)
 
 
 def test_the_hole_may_be_filled_piece_by_piece() -> None:
@@ -143,7 +145,7 @@ def test_overlapping_pieces_never_deliver_a_byte_twice() -> None:
         c.inject("A", b"..", seq=1)
         c.expect("A", ack=13)
         assert c.app_recv() == b"..AABBBBCCxx"
-        c.counted(TCPOFOQueue=3)
+        c.counted(TCPOFOQueue=3, TCPRcvCoalesce=3)
 
 
 def test_a_piece_known_already_and_one_that_covers_others_are_counted_as_merged() -> None:
@@ -281,14 +283,6 @@ def test_trunc_throws_the_bytes_away_and_says_how_many() -> None:
         assert c.app_recv() == stream(40, 60)
 
 
-def test_there_is_never_urgent_data_out_of_line() -> None:
-    with established() as c:
-        c.inject("PAU", b"abc", urg=3)
-        c.expect("A", ack=4)
-        assert c.app_fails(lambda: c.sock.recv(1, MSG_OOB)) == errno.EINVAL
-        assert c.app_recv() == b"abc"
-
-
 def test_tcp_read_sock_gives_the_pieces_as_they_came_without_copying() -> None:
     with established() as c:
         c.inject("A", stream(1000))
@@ -318,19 +312,20 @@ def test_a_read_of_nothing_takes_nothing() -> None:
 
 
 def test_a_flood_of_single_bytes_is_bounded_by_what_they_cost() -> None:
-    """CVE class 81: a byte costs its segment too. Over the buffer it is dropped, and taken when the user has read."""
-    with locked(16_384) as c:
-        limit = int(c.tp.rcvbuf)
+    """CVE class 81: a byte costs its segment too, so small ones are joined (tcp_try_coalesce). The window closes before
+    the buffer is full, and opens when the user has read."""
+    with locked(2048) as c:
         sent = 0
-        for at in range(1000):
+        for at in range(10_000):
             c.inject("A", stream(1, at), seq=1 + at)
             sent = at + 1
-            if Reason.PROTO_MEM in c.drops.reasons or Reason.TCP_ZEROWINDOW in c.drops.reasons:
+            if c.drops.reasons:
                 break
         c.out.clear()
-        assert sent < 1000
-        assert limit < c.tp.rmem_alloc <= limit + 512
+        assert sent < 5000
+        assert c.tp.rmem_alloc <= c.tp.rcvbuf + 512
         kept = int(c.tp.rcv_nxt - PEER_ISS - 1) & M32
+        assert c.moved()["TcpExt.TCPRcvCoalesce"] == kept - 1
         assert c.app_recv() == stream(kept)
         assert c.tp.rmem_alloc == 0
         c.out.clear()
@@ -339,14 +334,39 @@ def test_a_flood_of_single_bytes_is_bounded_by_what_they_cost() -> None:
         c.out.clear()
 
 
-def test_in_order_text_over_the_buffer_is_refused_and_counted() -> None:
+def test_segments_too_large_to_be_joined_at_once_are_joined_when_the_buffer_is_full() -> None:
+    """tcp_collapse: nothing is dropped for what segments cost beside their bytes while joining them helps."""
+    with locked(20_000) as c:
+        c.inject("A", stream(MSS), seq=1)  # a large one: the window is then sized for such
+        at = MSS
+        while "TcpExt.PruneCalled" not in c.moved():
+            c.inject("A", stream(600, at), seq=1 + at)
+            at += 600
+            assert c.drops.reasons == []
+        moved = c.moved()
+        assert moved["TcpExt.TCPRcvCollapsed"] > 20 and "TcpExt.RcvPruned" not in moved
+        queue = c.tp.receive_queue
+        assert queue is not None and c.tp.rmem_alloc == sum(segment.truesize for segment in queue)
+        assert c.tp.rmem_alloc <= c.tp.rcvbuf + 1000
+        c.out.clear()
+        assert c.app_recv() == stream(at)
+        c.out.clear()
+
+
+def test_text_beyond_the_window_is_refused_while_something_is_to_be_read() -> None:
+    """tcp_sequence of Linux 6.17: only who has nothing to read takes more than was offered. BeyondWindow."""
     with locked(4096) as c:
-        at = 0
-        while not c.drops.reasons:
-            c.mark()
-            c.inject("A", stream(1, at), seq=1 + at)
-            at += 1
-        c.counted(Reason.PROTO_MEM, PruneCalled=1, RcvPruned=1, TCPRcvQDrop=1, **wanted_zero(c))
+        c.inject("A", stream(1000), seq=1)
+        c.out.clear()
+        c.mark()
+        room = int(c.tp.tcp_receive_window())
+        c.inject("A", stream(1400, 1000 + room - 1000), seq=1 + room)
+        s = c.next_segment()
+        assert (s.ack - c.iss) & M32 == 1001
+        assert c.drops.reasons == [Reason.TCP_INVALID_END_SEQUENCE]
+        assert c.moved()["TcpExt.BeyondWindow"] == 1
+        c.out.clear()
+        assert c.app_recv() == stream(1000)
         c.out.clear()
 
 
@@ -369,11 +389,24 @@ def test_segment_smack_is_bounded_in_memory_and_keeps_what_is_nearest() -> None:
         # nearest the hole, without a gap: the furthest were given up
         starts = [(int(s.seq) - c.iss - 1) & M32 for s in queue.segments]
         assert starts == list(range(4, 4 + 4 * len(starts), 4))
-        # what comes further ahead than everything kept is not kept
+        # an eighth of the buffer goes at a time: what comes next has room, and does not cost another pruning
         c.mark()
         c.inject("A", stream(2, 9000), seq=9001)
         c.expect("A", ack=1)
-        c.counted(Reason.TCP_OFO_DROP, PruneCalled=1, RcvPruned=1, TCPOFODrop=1, **wanted_zero(c))
+        c.counted(TCPOFOQueue=1, **wanted_zero(c))
+
+
+def test_what_comes_further_ahead_than_all_that_is_kept_is_not_kept() -> None:
+    with locked(8192) as c:
+        at = 10
+        while c.tp.rmem_alloc <= c.tp.rcvbuf:
+            c.inject("A", stream(2, at), seq=1 + at)
+            at += 4
+        c.out.clear()
+        c.mark()
+        c.inject("A", stream(2, at), seq=1 + at)
+        c.silent()
+        c.counted(Reason.TCP_OFO_DROP, PruneCalled=1, RcvPruned=1, TCPOFODrop=1)
 
 
 def test_filling_the_hole_costs_one_pass_over_what_waited() -> None:
@@ -434,3 +467,20 @@ def test_a_receive_buffer_that_the_user_has_set_stays() -> None:
             c.app_recv()
         c.out.clear()
         assert c.tp.rcvbuf == size
+
+
+def test_a_segment_that_would_end_beyond_the_buffer_is_not_kept() -> None:
+    """tcp_can_ingest: its text has to fit, if there is anything else to read."""
+    with established() as c:
+        c.app_setsockopt(SOL_SOCKET, SO_RCVBUF, 3000)
+        for at in range(3):
+            c.inject("A", bytes(1460), seq=1 + at * 1460)
+        c.out.clear()
+        assert c.tp.rmem_alloc <= c.tp.rcvbuf == 6000
+        c.mark()
+        c.inject("A", bytes(1460), seq=1 + 3 * 1460)
+        c.out.clear()
+        assert c.drops.reasons == [Reason.PROTO_MEM] and c.tp.rcvbuf == 6000
+        assert c.moved()["TcpExt.RcvPruned"] == 1
+        assert len(c.app_recv()) == 3 * 1460
+        c.out.clear()

@@ -7,11 +7,26 @@ from typing import TYPE_CHECKING
 
 from mypy_extensions import i64
 
-from ustack.sock import MSG_OOB, MSG_PEEK, MSG_TRUNC, RCV_SHUTDOWN, TCP_CLOSE, TCP_LISTEN, error
+from ustack.sock import (
+    MSG_OOB,
+    MSG_PEEK,
+    MSG_TRUNC,
+    MSG_WAITALL,
+    RCV_SHUTDOWN,
+    TCP_CLOSE,
+    TCP_LISTEN,
+    TCP_SYN_RECV,
+    TCP_SYN_SENT,
+    error,
+)
 from ustack.tcp.control import ICSK_ACK_NOW, ICSK_ACK_PUSHED, ICSK_ACK_PUSHED2, ICSK_ACK_SCHED, TcpControl
-from ustack.tcp.data import window_update_due
+from ustack.tcp.data import tcp_epollin_ready
+from ustack.tcp.memory import PAGE_SIZE, sk_mem_reclaim
+from ustack.tcp.rightsize import tcp_rcv_space_adjust
+from ustack.tcp.seq import before, distance
 from ustack.tcp.transmit import tcp_queue_ack
-from ustack.tcp.window import tcp_rcv_space_adjust
+from ustack.tcp.urgent import at_mark, mark_passed, skips_mark, take, tcp_recv_urg, up_to_mark
+from ustack.tcp.window import usable_window
 
 if TYPE_CHECKING:
     from ustack.packet import Buffer
@@ -20,18 +35,32 @@ if TYPE_CHECKING:
 def tcp_recvmsg(tp: TcpControl, length: i64, flags: i64) -> bytes:
     """At most ``length`` bytes of the stream, b"" at its end. Raises EAGAIN, ENOTCONN, EINVAL, or the pending error.
 
-    MSG_PEEK leaves the bytes where they are, MSG_TRUNC throws them away (and gives back as many zero bytes).
+    MSG_PEEK leaves the bytes where they are, MSG_TRUNC throws them away (and gives back as many zero bytes), MSG_OOB
+    reads the urgent byte. What is there is given, be it less than SO_RCVLOWAT or MSG_WAITALL ask for: see recv_target.
     """
     if tp.state == TCP_LISTEN:
         raise error(errno.ENOTCONN)
     if flags & MSG_OOB:
-        raise error(errno.EINVAL)  # urgent data stays in line: there is never any out of it
+        return tcp_recv_urg(tp, length, flags)
     if not tp.receive_queue:
         return end_of_stream(tp)
-    if flags & MSG_PEEK:
-        return b"".join(peek(tp, length))
-    pieces = tcp_read_sock(tp, length)
+    pieces = peek(tp, length) if flags & MSG_PEEK else tcp_read_sock(tp, length)
+    if not pieces and length > 0:
+        return end_of_stream(tp)  # the urgent byte alone was there, and is out of line
     return bytes(sum(map(len, pieces))) if flags & MSG_TRUNC else b"".join(pieces)
+
+
+def recv_target(tp: TcpControl, length: i64, flags: i64) -> i64:
+    """How much a read that may wait waits for (sock_rcvlowat); an error, the end, or a mark end it before."""
+    return length if flags & MSG_WAITALL else max(min(tp.rcvlowat, length), 1)
+
+
+def recv_ends(tp: TcpControl) -> bool:
+    """True if a read that has got something waits for no more: an error is pending, it is the end, or here is a mark.
+
+    The error is for the next read to tell.
+    """
+    return tp.err != 0 or tp.state == TCP_CLOSE or tp.shutdown & RCV_SHUTDOWN != 0 or at_mark(tp)
 
 
 def end_of_stream(tp: TcpControl) -> bytes:
@@ -39,7 +68,7 @@ def end_of_stream(tp: TcpControl) -> bytes:
     if tp.fin_received:
         return b""
     if tp.err:
-        raise error(tp.take_error())
+        raise error(int(tp.take_error()))
     if tp.shutdown & RCV_SHUTDOWN:
         return b""
     if tp.state == TCP_CLOSE:
@@ -48,25 +77,40 @@ def end_of_stream(tp: TcpControl) -> bytes:
 
 
 def peek(tp: TcpControl, length: i64) -> list[Buffer]:
-    """The first ``length`` bytes, not consumed."""
+    """The first ``length`` bytes, not consumed; not beyond a mark, nor the urgent byte itself."""
     pieces: list[Buffer] = []
+    skip: i64 = 0
     left = length
+    if tp.urg_data:
+        if skips_mark(tp):
+            skip = 1
+        else:
+            left = up_to_mark(tp, left)
     for segment in tp.received():
         if left <= 0:
             break
-        piece = memoryview(segment.data)[:left]
-        pieces.append(piece)
+        piece = memoryview(segment.data)[skip : skip + left]
+        skip = 0
+        if len(piece):
+            pieces.append(piece)
         left -= len(piece)
     return pieces
 
 
 def tcp_read_sock(tp: TcpControl, limit: i64) -> list[Buffer]:
-    """Take up to ``limit`` bytes as the pieces they came in, without copying; empty if nothing is there."""
+    """Take up to ``limit`` bytes as the pieces they came in, without copying; empty if nothing is there.
+
+    A read ends before urgent data that is out of line; the next one begins after it.
+    """
     pieces: list[Buffer] = []
     queue = tp.receive_queue
     if not queue:
         return pieces
     left = limit
+    if tp.urg_data:
+        if limit > 0 and skips_mark(tp):
+            take(tp, 1)
+        left = limit = up_to_mark(tp, limit)
     while queue and left > 0:
         segment = queue[0]
         size: i64 = len(segment.data)
@@ -82,6 +126,10 @@ def tcp_read_sock(tp: TcpControl, limit: i64) -> list[Buffer]:
             segment.data = view[left:]
             tp.copied_seq = (tp.copied_seq + left) & 0xFFFF_FFFF
             left = 0
+    if tp.urg_data:
+        mark_passed(tp)
+    if tp.mem_charged - tp.rmem_alloc - tp.wmem_queued >= PAGE_SIZE:
+        sk_mem_reclaim(tp)
     tcp_rcv_space_adjust(tp)
     tcp_cleanup_rbuf(tp, limit - left)
     return pieces
@@ -89,14 +137,58 @@ def tcp_read_sock(tp: TcpControl, limit: i64) -> list[Buffer]:
 
 def tcp_cleanup_rbuf(tp: TcpControl, copied: i64) -> None:
     """``copied`` bytes were read: send an ACK that waited for it, or to say that the window has doubled at least."""
-    if tp.state != TCP_CLOSE and copied and (ack_due(tp) or window_update_due(tp)):
+    if tp.state == TCP_CLOSE:
+        return
+    if ack_due(tp, copied) or (copied > 0 and window_update_due(tp)):
         tp.ack_pending |= ICSK_ACK_SCHED | ICSK_ACK_NOW
         tcp_queue_ack(tp)
 
 
-def ack_due(tp: TcpControl) -> bool:
-    """True if an ACK is owed for a write that ended (PSH), the reader has taken all of it, and none will answer it."""
+def ack_due(tp: TcpControl, copied: i64) -> bool:
+    """True if an ACK is owed for more than a full segment, or for a write that ended (PSH), the reader has taken all of
+    it, and none will answer it."""
     pending = tp.ack_pending
-    if not pending & ICSK_ACK_SCHED or tp.rmem_alloc:
+    if not pending & ICSK_ACK_SCHED:
         return False
-    return pending & ICSK_ACK_PUSHED2 != 0 or (pending & ICSK_ACK_PUSHED != 0 and not tp.ack_pingpong)
+    if distance(tp.rcv_wup, tp.rcv_nxt) > tp.rcv_mss:
+        return True
+    if copied <= 0 or tp.rmem_alloc:
+        return False
+    return pending & ICSK_ACK_PUSHED2 != 0 or (pending & ICSK_ACK_PUSHED != 0 and not tp.in_pingpong_mode())
+
+
+def window_update_due(tp: TcpControl) -> bool:
+    """True if reading has opened the window to at least twice what the peer knows."""
+    if tp.shutdown & RCV_SHUTDOWN:
+        return False
+    known = tp.tcp_receive_window()
+    if 2 * known > tp.window_clamp:
+        return False
+    window = usable_window(tp)
+    return window > 0 and window >= 2 * known
+
+
+# -- how much there is
+
+
+def tcp_inq(tp: TcpControl) -> i64:
+    """SIOCINQ: bytes to read, up to a mark ahead; the FIN is none."""
+    if tp.state == TCP_SYN_SENT or tp.state == TCP_SYN_RECV:
+        return 0
+    if tp.urg_data and not tp.oobinline and not before(tp.urg_seq, tp.copied_seq) and before(tp.urg_seq, tp.rcv_nxt):
+        return distance(tp.copied_seq, tp.urg_seq)
+    unread = distance(tp.copied_seq, tp.rcv_nxt)
+    return unread - 1 if unread and tp.fin_received else unread
+
+
+def tcp_inq_hint(tp: TcpControl) -> i64:
+    """What TCP_CM_INQ says after a read: bytes left, and after the FIN at least one, so that the user reads on."""
+    unread = distance(tp.copied_seq, tp.rcv_nxt)
+    return 1 if unread == 0 and tp.fin_received else unread
+
+
+def tcp_stream_is_readable(tp: TcpControl, target: i64) -> bool:
+    """POLLIN of data: ``target`` bytes (SO_RCVLOWAT), an urgent one at the mark not counted."""
+    if tp.urg_data and skips_mark(tp):
+        target += 1
+    return tp.receive_queue is not None and len(tp.receive_queue) != 0 and tcp_epollin_ready(tp, target)
