@@ -66,6 +66,7 @@ class IcmpMib:
     OutEchos: i64 = 0
     OutEchoReps: i64 = 0
     OutTimestampReps: i64 = 0
+    RedirectPeersEvicted: i64 = 0  #: ours: hosts whose redirects are no longer counted, for others' sake
 
 
 class UdpMib:
@@ -99,7 +100,7 @@ class TcpMib:
 
 
 class TcpExtMib:
-    """The TcpExt group (enum LINUX_MIB_*), in Linux's order."""
+    """The TcpExt group (enum LINUX_MIB_*), in Linux's order, without those that nothing here could move."""
 
     SyncookiesSent: i64 = 0
     SyncookiesRecv: i64 = 0
@@ -109,7 +110,6 @@ class TcpExtMib:
     RcvPruned: i64 = 0
     OfoPruned: i64 = 0
     OutOfWindowIcmps: i64 = 0
-    LockDroppedIcmps: i64 = 0
     ArpFilter: i64 = 0
     TW: i64 = 0
     TWRecycled: i64 = 0
@@ -121,7 +121,6 @@ class TcpExtMib:
     PAWSOldAck: i64 = 0
     PAWSTimewait: i64 = 0
     DelayedACKs: i64 = 0
-    DelayedACKLocked: i64 = 0
     DelayedACKLost: i64 = 0
     ListenOverflows: i64 = 0
     ListenDrops: i64 = 0
@@ -150,7 +149,6 @@ class TcpExtMib:
     TCPRenoRecoveryFail: i64 = 0
     TCPSackRecoveryFail: i64 = 0
     TCPRcvCollapsed: i64 = 0
-    TCPBacklogCoalesce: i64 = 0
     TCPDSACKOldSent: i64 = 0
     TCPDSACKOfoSent: i64 = 0
     TCPDSACKRecv: i64 = 0
@@ -160,21 +158,14 @@ class TcpExtMib:
     TCPAbortOnMemory: i64 = 0
     TCPAbortOnTimeout: i64 = 0
     TCPAbortOnLinger: i64 = 0
-    TCPAbortFailed: i64 = 0
     TCPMemoryPressures: i64 = 0
     TCPMemoryPressuresChrono: i64 = 0
     TCPSACKDiscard: i64 = 0
     TCPDSACKIgnoredOld: i64 = 0
     TCPDSACKIgnoredNoUndo: i64 = 0
     TCPSpuriousRTOs: i64 = 0
-    TCPMD5NotFound: i64 = 0
     TCPMD5Unexpected: i64 = 0
-    TCPMD5Failure: i64 = 0
-    TCPSackShifted: i64 = 0
     TCPSackMerged: i64 = 0
-    TCPSackShiftFallback: i64 = 0
-    TCPBacklogDrop: i64 = 0
-    PFMemallocDrop: i64 = 0
     TCPMinTTLDrop: i64 = 0
     TCPDeferAcceptDrop: i64 = 0
     IPReversePathFilter: i64 = 0
@@ -195,7 +186,6 @@ class TcpExtMib:
     TCPFastOpenListenOverflow: i64 = 0
     TCPFastOpenCookieReqd: i64 = 0
     TCPFastOpenBlackhole: i64 = 0
-    TCPSpuriousRtxHostQueues: i64 = 0
     TCPAutoCorking: i64 = 0
     TCPFromZeroWindowAdv: i64 = 0
     TCPToZeroWindowAdv: i64 = 0
@@ -223,13 +213,10 @@ class TcpExtMib:
     TCPRcvQDrop: i64 = 0
     TCPWqueueTooBig: i64 = 0
     TCPFastOpenPassiveAltKey: i64 = 0
-    TcpTimeoutRehash: i64 = 0
-    TcpDuplicateDataRehash: i64 = 0
     TCPDSACKRecvSegs: i64 = 0
     TCPDSACKIgnoredDubious: i64 = 0
-    TCPAORequired: i64 = 0
-    TCPReqQFull: i64 = 0
-    TCPBadAck: i64 = 0
+    TCPAOKeyNotFound: i64 = 0
+    TCPMetricsEvicted: i64 = 0  #: ours: hosts forgotten for others
 
 
 class NeighMib:
@@ -262,6 +249,7 @@ class RtCacheMib:
     out_hit: i64 = 0
     out_slow_tot: i64 = 0
     out_slow_mc: i64 = 0
+    fnhe_evicted: i64 = 0  #: ours: exceptions of next hops that made room for others
 
 
 class NetfilterMib:

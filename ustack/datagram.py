@@ -25,6 +25,8 @@ from ustack.sock import (
     RCV_SHUTDOWN,
     SEND_SHUTDOWN,
     SHUTDOWN_MASK,
+    SIOCINQ,
+    SIOCOUTQ,
     Message,
     Sock,
     error,
@@ -116,6 +118,19 @@ class DatagramSock(Sock):
 
     def shutdown_how(self, how: i64) -> None:
         self.shutdown |= how
+
+    def ioctl(self, command: i64) -> int:
+        """SIOCINQ: bytes of the next message; SIOCOUTQ: bytes on their way out (udp_ioctl, raw_ioctl)."""
+        if command == SIOCINQ:
+            return 0 if self.head is None else int(self.head.length)
+        if command == SIOCOUTQ:
+            return int(self.wmem_alloc)
+        return super().ioctl(command)
+
+    def meminfo(self) -> list[int]:
+        words = super().meminfo()
+        words[-1] = int(self.drops)
+        return words
 
     def purge(self) -> None:
         """Forget what was not read (__skb_queue_purge), one by one: a long chain must not be freed by recursion."""

@@ -99,8 +99,12 @@ class Reason(IntEnum):
     TCP_OFO_QUEUE_PRUNE = auto()
     PROTO_MEM = auto()  #: in order, but over the receive buffer
     TCP_RFC7323_PAWS = auto()
+    TCP_RFC7323_PAWS_ACK = auto()  #: an ACK that was overtaken: old, and no reason for an answer
+    TCP_RFC7323_TW_PAWS = auto()
+    TCP_RFC7323_TSECR = auto()  #: echoes a timestamp that was not sent
     TCP_OLD_SEQUENCE = auto()
     TCP_INVALID_SEQUENCE = auto()
+    TCP_INVALID_END_SEQUENCE = auto()  #: beyond the window, and there is something to read
     TCP_INVALID_ACK_SEQUENCE = auto()
     TCP_INVALID_SYN = auto()
     TCP_RESET = auto()  #: delivered its message: the connection is gone
@@ -110,6 +114,11 @@ class Reason(IntEnum):
     TCP_ACK_UNSENT_DATA = auto()
     TCP_LISTEN_OVERFLOW = auto()
     TCP_REQQ_FULL = auto()
+    TCP_LISTEN_UNPROVEN = auto()  #: the last quarter of the backlog is for peers that are known
+    TCP_DEFER_ACCEPT = auto()  #: the handshake's ACK, where the owner waits for data
+    TCP_MD5UNEXPECTED = auto()  #: signed, though no key was agreed on
+    TCP_AOUNEXPECTED = auto()
+    TCP_AUTH_HDR = auto()  #: a signature option that is none
     TCP_ABORT_ON_DATA = auto()
     TCP_TIMEWAIT = auto()
     STACK_CLOSED = auto()
@@ -167,6 +176,13 @@ EFFECTS: Final[dict[Reason, Effect]] = {
     Reason.PROTO_MEM: Effect(("TcpExt.TCPRcvQDrop",)),
     Reason.TCP_OFOMERGE: Effect(("TcpExt.TCPOFOMerge",)),
     Reason.TCP_RFC7323_PAWS: Effect(("TcpExt.PAWSEstab",)),
+    Reason.TCP_RFC7323_PAWS_ACK: Effect(("TcpExt.PAWSOldAck",)),
+    Reason.TCP_RFC7323_TW_PAWS: Effect(("TcpExt.PAWSTimewait",)),
+    Reason.TCP_RFC7323_TSECR: Effect(("TcpExt.TSEcrRejected",)),
+    Reason.TCP_LISTEN_UNPROVEN: Effect(("TcpExt.ListenDrops",)),
+    Reason.TCP_DEFER_ACCEPT: Effect(("TcpExt.TCPDeferAcceptDrop",)),
+    Reason.TCP_MD5UNEXPECTED: Effect(("TcpExt.TCPMD5Unexpected",)),
+    Reason.TCP_AOUNEXPECTED: Effect(("TcpExt.TCPAOKeyNotFound",)),
     Reason.TCP_LISTEN_OVERFLOW: Effect(("TcpExt.ListenOverflows", "TcpExt.ListenDrops")),
     Reason.TCP_REQQ_FULL: Effect(("TcpExt.TCPReqQFullDrop", "TcpExt.ListenDrops")),
 }

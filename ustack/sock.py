@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import errno
 import os
+from struct import Struct
 from typing import TYPE_CHECKING, Final
 
 from mypy_extensions import i64, mypyc_attr
 
 if TYPE_CHECKING:
     from ustack.dst import Dst
+    from ustack.error_queue import ErrorQueue
     from ustack.ipv4.options import IpOptions
     from ustack.net import Net
     from ustack.packet import Buffer
@@ -48,13 +50,17 @@ POLLRDHUP: Final = 0x2000
 MSG_OOB: Final = 0x1
 MSG_PEEK: Final = 0x2
 MSG_DONTROUTE: Final = 0x4
+MSG_CTRUNC: Final = 0x8
 MSG_TRUNC: Final = 0x20
 MSG_DONTWAIT: Final = 0x40
+MSG_EOR: Final = 0x80
 MSG_WAITALL: Final = 0x100
 MSG_CONFIRM: Final = 0x800
 MSG_ERRQUEUE: Final = 0x2000
 MSG_NOSIGNAL: Final = 0x4000
 MSG_MORE: Final = 0x8000
+MSG_ZEROCOPY: Final = 0x400_0000
+MSG_FASTOPEN: Final = 0x2000_0000
 
 # IP_MTU_DISCOVER
 IP_PMTUDISC_DONT: Final = 0
@@ -63,8 +69,30 @@ IP_PMTUDISC_DO: Final = 2
 IP_PMTUDISC_PROBE: Final = 3
 
 
+# requests of ioctl (include/uapi/linux/sockios.h)
+SIOCINQ: Final = 0x541B
+SIOCOUTQ: Final = 0x5411
+SIOCOUTQNSD: Final = 0x894B
+SIOCATMARK: Final = 0x8905
+#: "Not paced" (sk_pacing_rate ~0).
+PACING_UNLIMITED: Final[i64] = 0x7FFF_FFFF_FFFF_FFFF
+
 #: strerror() of every errno there is.
 _TEXTS: Final = {code: os.strerror(code) for code in errno.errorcode}
+
+
+#: A C int in the machine's order.
+_INT: Final = Struct("=i")
+
+
+def int_value(value: int | bytes) -> int:
+    """A C int as an option's value: the number itself, or the first four bytes. EINVAL if shorter."""
+    if isinstance(value, int):
+        return value
+    if len(value) < _INT.size:
+        raise error(errno.EINVAL)
+    number: int = _INT.unpack_from(value)[0]
+    return number
 
 
 def error(code: int) -> OSError:
@@ -96,13 +124,18 @@ NOBODY: Final = Observer()
 
 
 class Message:
-    """One received message: what recvmsg gives back. ``peer`` is (address, port), ``flags`` MSG_TRUNC and the like."""
+    """One received message: what recvmsg gives back. ``peer`` is (address, port), ``flags`` MSG_TRUNC and the like.
 
-    def __init__(self, data: bytes, addr: i64, port: i64, flags: i64) -> None:
+    ``inq``: bytes that are still to be read, where TCP_INQ asks for that (TCP_CM_INQ), else -1.
+    """
+
+    def __init__(self, data: bytes, addr: i64, port: i64, flags: i64, inq: i64 = -1) -> None:
+        self.inq: i64 = inq
         self.data: bytes = data
         self.addr: i64 = addr
         self.port: i64 = port
         self.flags: i64 = flags
+        self.control: list[tuple[int, int, bytes]] | None = None  #: other control messages: level, type, data
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -115,6 +148,7 @@ class Sock:
         self.protocol: i64 = protocol
         self.state: i64 = TCP_CLOSE
         self.observer: Observer = NOBODY
+        self.cookie: i64 = net.next_cookie()  #: SO_COOKIE, of no other socket of this stack
         # identity
         self.saddr: i64 = 0  #: inet_saddr: what we send from
         self.rcv_saddr: i64 = 0  #: inet_rcv_saddr: what we are bound to, 0 for any
@@ -127,6 +161,11 @@ class Sock:
         # errors and shutdown
         self.err: i64 = 0  #: sk_err: reported once, then cleared
         self.err_soft: i64 = 0
+        self.error_queue: ErrorQueue | None = None  #: sk_error_queue
+        self.tsflags: i64 = 0  #: sk_tsflags: SO_TIMESTAMPING
+        self.tskey: i64 = 0  #: sk_tskey: what SOF_TIMESTAMPING_OPT_ID counts from
+        self.zerocopy: bool = False  #: SO_ZEROCOPY
+        self.write_pending: i64 = 0  #: sk_write_pending: senders who wait for the connection
         self.shutdown: i64 = 0
         self.dead: bool = False  #: SOCK_DEAD: closed by its owner, living on in the protocol
         # options
@@ -143,6 +182,9 @@ class Sock:
         self.rcvlowat: i64 = 1
         self.no_check_tx: bool = False
         self.linger: i64 = -1  #: SO_LINGER seconds, -1 for off
+        self.rcvbuf_locked: bool = False  #: SO_RCVBUF was set: no autotuning (SOCK_RCVBUF_LOCK)
+        self.sndbuf_locked: bool = False
+        self.max_pacing_rate: i64 = PACING_UNLIMITED  #: SO_MAX_PACING_RATE, bytes a second
         self.mark: i64 = 0
         self.priority: i64 = 0
         self.uid: i64 = 0
@@ -162,6 +204,7 @@ class Sock:
         self.transparent: bool = False
         self.bind_address_no_port: bool = False
         self.nodefrag: bool = False
+        self.defer_connect: bool = False  #: connected as far as its owner knows: the SYN waits for the first data
         self.recv_pktinfo: bool = False
         # caches
         self.dst_cache: Dst | None = None
@@ -214,15 +257,36 @@ class Sock:
         """The poll() bits that hold now."""
         raise NotImplementedError
 
-    def setsockopt(self, level: i64, name: i64, value: int) -> None:
-        """A protocol's own options. Raises ENOPROTOOPT, EINVAL."""
+    def setsockopt(self, level: i64, name: i64, value: int | bytes, admin: bool = True) -> None:
+        """A protocol's own options; ``admin``: the caller has CAP_NET_ADMIN. Raises ENOPROTOOPT, EINVAL, EPERM."""
         raise error(errno.ENOPROTOOPT)
 
-    def getsockopt(self, level: i64, name: i64) -> int | bytes:
+    def getsockopt(self, level: i64, name: i64, room: i64 = 0x7FFF_FFFF) -> int | bytes:
+        """The value: an int, or the bytes of what is a structure or a name in C, which may be more than ``room``."""
         raise error(errno.ENOPROTOOPT)
+
+    def ioctl(self, command: i64) -> int:
+        """SIOCINQ and its like. Raises ENOTTY for what is not one of them, EINVAL."""
+        raise error(errno.ENOTTY)
 
     def set_keepalive(self, on: bool) -> None:
         """SO_KEEPALIVE has changed (sk_prot->keepalive); ``keepopen`` is set after it."""
+
+    def set_rcvlowat(self, size: i64) -> None:
+        """SO_RCVLOWAT (sk_prot->set_rcvlowat); at least 1."""
+        self.rcvlowat = size
+
+    def set_max_pacing_rate(self, rate: i64) -> None:
+        """SO_MAX_PACING_RATE, bytes a second; PACING_UNLIMITED for none."""
+        self.max_pacing_rate = rate
+
+    def meminfo(self) -> list[int]:
+        """SO_MEMINFO: rmem_alloc, rcvbuf, wmem_alloc, sndbuf, forward_alloc, wmem_queued, optmem, backlog, drops."""
+        return [int(self.rmem_alloc), int(self.rcvbuf), int(self.wmem_alloc), int(self.sndbuf), 0, 0, 0, 0, 0]
+
+    def set_timestamping(self, flags: i64) -> None:
+        """SO_TIMESTAMPING: what is to be told of, checked already. EINVAL if the numbering cannot begin yet."""
+        self.tsflags = flags
 
     # -- shared behaviour
 

@@ -7,10 +7,10 @@
         print(s.recv(65536))
 
 A socket's descriptor is real: select, poll, epoll and asyncio take it. Errors are OSErrors with Linux's errno. What is
-not here (constants, name resolution, inet_aton, …) is the standard library's own. Three things differ: datagrams are
-handed to the daemon, so an error of ``sendto`` shows at the next call on the socket; a raw or ping socket's descriptor
-carries messages with an eight-byte header (ustack/io/control.py), which matters to whoever uses it without this
-module; and the daemon is found through $USTACK_CONTROL.
+not here (constants, name resolution, inet_aton, …) is the standard library's own. Four things differ: datagrams are
+handed to the daemon, so an error of ``sendto`` shows at the next call on the socket; SO_LINGER with a time makes no
+close wait; a raw or ping socket's descriptor carries messages with an eight-byte header (ustack/io/control.py), which
+matters to whoever uses it without this module; and the daemon is found through $USTACK_CONTROL.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import errno
 import os
 import select
 import socket as _socket
+import sys
 import threading
 from socket import (
     AF_INET,
@@ -251,16 +252,14 @@ class socket:
         self._ask(control.SetOption(self._id, level, optname, value if isinstance(value, int) else bytes(value)))
 
     def getsockopt(self, level: int, optname: int, buflen: int = 0) -> Any:
-        """An int, or with ``buflen`` the bytes of the C value."""
+        """An int, or with ``buflen`` the bytes of the C value. Raises ENOPROTOOPT, EINVAL."""
         self._check_open()
         if level == SOL_SOCKET and optname == SO_ERROR:
-            value: int | bytes = self._take_error()
+            value: int | bytes = self._take_error().to_bytes(4, sys.byteorder)[: buflen or 4]
         else:
-            value = self._client.option(self._id, level, optname)
-        if buflen == 0:
-            return value
-        raw = value.to_bytes(4, "little", signed=value < 0) if isinstance(value, int) else value
-        return raw[:buflen]
+            value = self._client.option(self._id, level, optname, buflen or 4)
+        assert isinstance(value, bytes)
+        return value if buflen else int.from_bytes(value, sys.byteorder, signed=len(value) == 4)
 
     # -- connections
 

@@ -57,6 +57,8 @@ from ustack.routing.redirect import GatewayProbe
 from ustack.routing.route import Routing
 from ustack.sock import Sock, error
 from ustack.sysctl_table import SysctlTable
+from ustack.tcp.congestion.sysctl import congestion_settings
+from ustack.tcp.fastopen import FastopenKeySetting
 from ustack.tcp.protocol import Tcp
 from ustack.udp.udp import Udp
 from ustack.wire.ethernet import ETH_P_ARP, ETH_P_IP
@@ -122,6 +124,8 @@ class Stack(Pollable):
         self.udp = Udp(ip)
         self.tcp = Tcp(net, output, routing, self.neighbours, self.devices)
         routing.fib.semantics.tcp_ca = _TcpCaNames(self.tcp)
+        self.sysctl.add(congestion_settings(self.tcp.tables.congestion))
+        self.sysctl.add([FastopenKeySetting(self.tcp.tables)])
         self.ping = Ping(ip, self.icmp.errors)
         self.icmp.ping = self.ping
         self.raw = Raw(ip, self.icmp.errors)
@@ -328,6 +332,10 @@ class _TcpCaNames(TcpCaNames):
 
     def known(self, name: str) -> bool:
         return name in self.tcp.tables.congestion.algorithms
+
+    def needs_ecn(self, name: str) -> bool:
+        ops = self.tcp.tables.find_congestion(name)
+        return ops is not None and ops.needs_ecn
 
 
 class _Announcer(AddressWatcher):

@@ -72,7 +72,6 @@ class Sysctl:
     tcp_challenge_ack_limit: i64 = 1000
     tcp_comp_sack_delay_ns: i64 = 1_000_000
     tcp_comp_sack_nr: i64 = 44
-    tcp_comp_sack_slack_ns: i64 = 100_000
     tcp_dsack: i64 = 1
     tcp_early_retrans: i64 = 3
     tcp_ecn: i64 = 2
@@ -86,7 +85,6 @@ class Sysctl:
     tcp_keepalive_intvl: i64 = 75
     tcp_keepalive_probes: i64 = 9
     tcp_keepalive_time: i64 = 7200
-    tcp_limit_output_bytes: i64 = 4_194_304
     tcp_max_orphans: i64 = 65_536
     tcp_max_reordering: i64 = 300
     tcp_max_syn_backlog: i64 = 1024

@@ -25,6 +25,9 @@ SKB_TRUESIZE_ETH: Final = 2090
 #: route.redirect_load and redirect_silence are in jiffies, of 4 ms at the usual HZ of 250.
 JIFFY_MS: Final = 4
 
+#: Room for a congestion control's name, with the byte that ends it.
+TCP_CA_NAME_MAX: Final[i64] = 16
+
 RW: Final = 0o644
 RO: Final = 0o444
 WO: Final = 0o200
@@ -51,6 +54,22 @@ class Setting:
         self.high: i64 = high
         self.scale: i64 = scale  #: the attribute is the value times this
         self.mode: i64 = mode
+
+
+class TextSetting(Setting):
+    """One setting that is a text, kept by whoever it is about."""
+
+    def __init__(self, name: str, doc: str, room: i64 = 1024, mode: i64 = RW) -> None:
+        """``room``: bytes that the text may take with the one that ends it; what is beyond is cut off."""
+        super().__init__(name, doc, mode=mode)
+        self.room: i64 = room
+
+    def read(self) -> str:
+        raise NotImplementedError
+
+    def write(self, text: str) -> None:
+        """Raises what the setting's owner says to a text that is none of his."""
+        raise NotImplementedError
 
 
 def core_settings() -> list[Setting]:
@@ -139,7 +158,6 @@ def tcp_settings() -> list[Setting]:
         Setting("tcp_challenge_ack_limit", "challenge ACKs a second"),
         Setting("tcp_comp_sack_delay_ns", "nanoseconds that an ACK with SACK waits for others at most", low=0),
         Setting("tcp_comp_sack_nr", "ACKs with SACK that one may stand for; 0: none waits", low=0, high=U8_MAX),
-        Setting("tcp_comp_sack_slack_ns", "nanoseconds that such an ACK may be late", low=0),
         _flag("tcp_dsack", "1: what came twice is told (RFC 2883)"),
         Setting("tcp_early_retrans", "tail loss probes: 0 off, 3 and 4 on", low=0, high=4),
         Setting("tcp_ecn", "ECN: 0 off, 1 on, 2 only if the peer asks", low=0, high=2),
@@ -153,7 +171,6 @@ def tcp_settings() -> list[Setting]:
         _seconds("tcp_keepalive_intvl", "seconds between keepalive probes"),
         _flag("tcp_keepalive_probes", "keepalive probes without an answer before the connection is given up"),
         _seconds("tcp_keepalive_time", "seconds of silence before the first keepalive probe"),
-        Setting("tcp_limit_output_bytes", "bytes of a connection that wait for the device"),
         Setting("tcp_max_orphans", "connections without an owner"),
         Setting("tcp_max_reordering", "most reordering that is believed, packets"),
         Setting("tcp_max_syn_backlog", "half-open connections of a listener"),

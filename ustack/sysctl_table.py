@@ -20,6 +20,7 @@ from ustack.sysctl_names import (
     RO,
     WO,
     Setting,
+    TextSetting,
     conf_settings,
     core_settings,
     ip_settings,
@@ -69,6 +70,11 @@ class SysctlTable:
         doc = "1: packets for others are forwarded: the same switch as conf.all.forwarding"
         self._ip_forward = Setting("forwarding", doc)
 
+    def add(self, settings: list[TextSetting]) -> None:
+        """Settings of net.ipv4 that are texts, and kept elsewhere."""
+        for setting in settings:
+            self._plain[f"net.ipv4.{setting.name}"] = setting
+
     # -- names
 
     def names(self) -> list[str]:
@@ -102,6 +108,8 @@ class SysctlTable:
         setting = self._find(name)
         if setting.mode == WO:
             raise error(errno.EACCES)
+        if isinstance(setting, TextSetting):
+            return setting.read()
         where = self._where(name)
         return "\t".join([str(int(getattr(where, attr)) // int(setting.scale)) for attr in setting.attrs])
 
@@ -113,6 +121,9 @@ class SysctlTable:
             raise error(errno.EACCES)
         if setting.mode == WO:
             self.net.conf.route_cache.flush()
+            return
+        if isinstance(setting, TextSetting):
+            setting.write(text.partition("\n")[0].partition("\0")[0][: setting.room - 1])
             return
         values = parse_vector(text, setting)
         if name == "net.ipv4.ip_forward":

@@ -86,7 +86,7 @@ def test_completing_commands_and_options() -> None:
     def complete(words: str, at: int) -> str:
         return ustack(_USTACK_COMPLETE="bash_complete", COMP_WORDS=words, COMP_CWORD=str(at))[1]
 
-    assert complete("ustack s", 1).split() == ["plain,status", "plain,shell", "plain,sysctl"]
+    assert complete("ustack s", 1).split() == ["plain,status", "plain,shell", "plain,sysctl", "plain,ss"]
     assert "plain,--serve" in complete("ustack up --se", 2)
 
 

@@ -113,12 +113,12 @@ class FakeSock(Sock):
     def poll(self) -> int:
         return 0
 
-    def setsockopt(self, level: int, name: int, value: int) -> None:
+    def setsockopt(self, level: int, name: int, value: int | bytes, admin: bool = True) -> None:
         if level != 6:
             raise error(errno.ENOPROTOOPT)
         self.calls.append(("setsockopt", name, value))
 
-    def getsockopt(self, level: int, name: int) -> int | bytes:
+    def getsockopt(self, level: int, name: int, room: int = 1 << 30) -> int | bytes:
         if level != 6:
             raise error(errno.ENOPROTOOPT)
         return 4711

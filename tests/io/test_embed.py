@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import random
+import struct
 
 import pytest
 
@@ -12,6 +13,8 @@ from tests.io.world import CLIENT, SERVER, World
 from ustack.device.cable import Impairments
 from ustack.io.config import ConfigError
 from ustack.lab import Lab
+from ustack.sock import MSG_WAITALL, TCP_CLOSE, TCP_FIN_WAIT2
+from ustack.tcp.control import TcpControl
 
 
 def test_ustack_stack_is_the_one_to_embed() -> None:
@@ -45,6 +48,34 @@ def test_both_directions_and_the_end() -> None:
         inside.close()
         assert client.recvall() == b"answer"
         client.close()
+
+
+def test_a_read_that_waits_for_all_gets_all_or_what_there_is_at_the_end() -> None:
+    """MSG_WAITALL, SO_RCVLOWAT: more than the buffer holds is no matter, it is read as it comes."""
+    with World() as world:
+        server = world.server.create_server((SERVER, 80))
+        client = world.client.create_connection((SERVER, 80))
+        inside, _ = server.accept()
+        client.settimeout(5)
+        client.inner.sk.rcvlowat = 4
+        for piece in (b"ab", b"cd", b"ef"):
+            inside.sendall(piece)
+            world.client.run(0.3)
+        assert client.recv(100) == b"abcdef"
+        inside.sendall(b"abc")
+        assert client.recv(100) == b"abc"  # its patience is over
+        inside.sendall(b"abc")
+        inside.close()
+        assert client.recv(1 << 20, MSG_WAITALL) == b"abc"
+        assert client.recv(1 << 20, MSG_WAITALL) == b""
+        client.close()
+        client = world.client.create_connection((SERVER, 80))
+        inside, _ = server.accept()
+        inside.settimeout(0)
+        sent = inside.send(bytes(50_000))
+        assert len(client.recv(sent, MSG_WAITALL)) == sent
+        client.close()
+        inside.close()
 
 
 def test_a_buffer_may_be_changed_once_send_has_returned() -> None:
@@ -155,3 +186,43 @@ def test_what_cannot_be_is_said(arguments: dict[str, object], said: str) -> None
 def test_an_unknown_service() -> None:
     with World() as world, pytest.raises(ConfigError, match="unknown service 'ftp'"):
         world.server.serve("ftp")
+
+
+def test_so_linger_makes_close_wait() -> None:
+    """socket(7): "a close(2) or shutdown(2) will not return until all queued messages [...] have been successfully sent
+    or the linger timeout has been reached"."""
+    with World() as world:
+        server = world.server.create_server((SERVER, 80))
+        client = world.client.create_connection((SERVER, 80))
+        inside, _ = server.accept()
+        client.setsockopt(1, 13, struct.pack("=ii", 1, 30))
+        client.sendall(bytes(50_000))
+        client.close()
+        tp = client.inner.sk
+        assert isinstance(tp, TcpControl) and tp.state in (TCP_FIN_WAIT2, TCP_CLOSE), "the FIN has been acknowledged"
+        assert len(inside.recvall()) == 50_000
+        inside.close()
+
+
+def test_so_linger_does_not_wait_for_ever() -> None:
+    with World() as world:
+        server = world.server.create_server((SERVER, 80))
+        client = world.client.create_connection((SERVER, 80))
+        inside, _ = server.accept()
+        client.setsockopt(1, 13, struct.pack("=ii", 1, 2))
+        client.settimeout(1)
+        with pytest.raises(TimeoutError):
+            client.sendall(bytes(20_000_000))  # the other side does not read
+        before = world.client.clock.now()
+        client.close()
+        assert world.client.clock.now() - before == 2_000_000_000
+        inside.close()
+
+
+def test_options_by_value_and_by_bytes() -> None:
+    with World() as world:
+        sock = world.client.socket()
+        assert sock.getsockopt(6, 13, 16) == b"cubic".ljust(16, b"\0")
+        assert sock.getsockopt(6, 2) == 536 and sock.getsockopt(6, 2, 2) == struct.pack("=H", 536)
+        assert len(bytes(sock.getsockopt(6, 11, 1000))) == 280
+        sock.close()

@@ -52,7 +52,7 @@ def test_orderly_close_from_our_side(orphan: bool) -> None:
         assert c.in_state(State.TIME_WAIT)
         c.silent(until=60 * SEC)
         assert c.in_state(State.CLOSE)
-        c.counted(CurrEstab=-1, TCPOrigDataSent=1, TCPDelivered=1, TW=1)
+        c.counted(CurrEstab=-1, TCPOrigDataSent=1, TCPDelivered=1, TW=1, TCPPureAcks=1)
 
 
 @pytest.mark.parametrize("orphan", [False, True])
@@ -78,7 +78,7 @@ def test_simultaneous_close(orphan: bool) -> None:
         assert c.in_state(State.TIME_WAIT)
         c.silent(until=70 * SEC)
         assert c.in_state(State.CLOSE)
-        c.counted(TCPDelivered=1, TW=1)
+        c.counted(TCPDelivered=1, TW=1, TCPPureAcks=1)
 
 
 def test_the_owner_is_told_of_each_step_and_sees_them_in_poll() -> None:
@@ -147,7 +147,7 @@ def test_orderly_close_from_the_peers_side() -> None:
         c.inject("A", ack=2)
         assert c.in_state(State.CLOSE)
         c.silent(until=200 * SEC)
-        c.counted(CurrEstab=-1, TCPOrigDataSent=1, TCPDelivered=1)
+        c.counted(CurrEstab=-1, TCPOrigDataSent=1, TCPDelivered=1, TCPPureAcks=1)
 
 
 def test_in_close_wait_we_may_still_send() -> None:

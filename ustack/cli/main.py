@@ -32,6 +32,7 @@ COMMANDS: Final = {
     "monitor": ("ustack.cli.ip.command", "Watch all of these change, as ip does."),
     "ip": ("ustack.cli.ip.command", "The same with the options first: ustack ip -j route show."),
     "sysctl": ("ustack.cli.sysctl", "Show and set the stack's settings under Linux's names."),
+    "ss": ("ustack.cli.ss", "Show sockets with all that TCP knows of them, as ss does."),
     "proc": ("ustack.cli.control", "Print what Linux has in /proc/net: the shape of the tables, route counters."),
     "completion": ("ustack.cli.completion", "Print the completion script for bash or zsh."),
 }

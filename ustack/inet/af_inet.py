@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from mypy_extensions import i64
 
 from ustack.dst import RTN_BROADCAST, RTN_LOCAL, RTN_MULTICAST
+from ustack.error_queue import inet_recv_error
 from ustack.inet.family import SOCK_RAW, NetProtoFamily
 from ustack.inet.protosw import INET_PROTOSW_REUSE, IPPROTO_MAX, Inetsw
 from ustack.inet.security import CAP_NET_BIND_SERVICE, CAP_NET_RAW, Cred, Security
@@ -22,6 +23,8 @@ from ustack.inet.socket import (
     Socket,
 )
 from ustack.sock import (
+    MSG_ERRQUEUE,
+    MSG_FASTOPEN,
     RCV_SHUTDOWN,
     SHUTDOWN_MASK,
     TCP_CLOSE,
@@ -31,6 +34,7 @@ from ustack.sock import (
     Sock,
     error,
 )
+from ustack.tcp.control import TFO_CLIENT_ENABLE
 
 if TYPE_CHECKING:
     from ustack.inet.options import SocketOptions
@@ -131,13 +135,15 @@ class InetOps(ProtoOps):
         return sk.sendmsg(data, flags, addr, port)
 
     def recvmsg(self, sock: Socket, length: i64, flags: i64) -> Message:
+        if flags & MSG_ERRQUEUE:
+            return inet_recv_error(sock.sk, length)
         return sock.sk.recvmsg(length, flags)
 
     def setsockopt(self, sock: Socket, level: i64, name: i64, value: int | bytes) -> None:
         self.options.setsockopt(sock, level, name, value)
 
-    def getsockopt(self, sock: Socket, level: i64, name: i64) -> int | bytes:
-        return self.options.getsockopt(sock, level, name)
+    def getsockopt(self, sock: Socket, level: i64, name: i64, room: i64) -> int | bytes:
+        return self.options.getsockopt(sock, level, name, room)
 
     # -- bind
 
@@ -220,6 +226,8 @@ class InetStreamOps(InetOps):
             return self.disconnect(sock)
         code = self._start_connect(sock, address)
         sk = sock.sk
+        if sk.defer_connect:
+            return None  # TCP_FASTOPEN_CONNECT: the first send will carry the SYN
         if sk.state == TCP_SYN_SENT or sk.state == TCP_SYN_RECV:
             raise error(code)
         # "Connection was closed by RST, timeout, ICMP error or another process disconnected us."
@@ -231,6 +239,8 @@ class InetStreamOps(InetOps):
 
     def _start_connect(self, sock: Socket, address: SockaddrIn) -> int:
         """Judge the socket's state and set out if it has not; the errno for "not finished yet"."""
+        if sock.state == SS_CONNECTING and sock.sk.defer_connect:
+            raise error(errno.EISCONN)
         if sock.state == SS_CONNECTING:
             return errno.EALREADY
         if sock.state == SS_CONNECTED:
@@ -263,8 +273,22 @@ class InetStreamOps(InetOps):
         return sock.sk.accept()
 
     def sendmsg(self, sock: Socket, data: Buffer, flags: i64, addr: i64, port: i64) -> int:
-        """A stream is never bound by sending (sk_prot->no_autobind), and goes to its peer whatever the address."""
-        return sock.sk.sendmsg(data, flags, 0, NO_PORT)
+        """A stream is never bound by sending (sk_prot->no_autobind), and goes to its peer whatever the address.
+
+        But MSG_FASTOPEN is a connect to it: EISCONN for who has done so before.
+        """
+        if not flags & MSG_FASTOPEN:
+            return sock.sk.sendmsg(data, flags, 0, NO_PORT)
+        sk = sock.sk
+        if sock.state == SS_CONNECTED and self.net.sysctl.tcp_fastopen & TFO_CLIENT_ENABLE:
+            raise error(errno.EISCONN)
+        try:
+            return sk.sendmsg(data, flags, addr, port)
+        finally:
+            if sock.state == SS_UNCONNECTED and sk.state == TCP_SYN_SENT:
+                sock.state = SS_CONNECTING
+            elif sock.state == SS_CONNECTING and sk.state not in (TCP_SYN_SENT, TCP_SYN_RECV, TCP_CLOSE):
+                sock.state = SS_CONNECTED
 
 
 class InetDgramOps(InetOps):

@@ -8,9 +8,18 @@ from typing import TYPE_CHECKING, Final
 
 from mypy_extensions import i64
 
+from ustack.error_queue import (
+    SOF_TIMESTAMPING_MASK,
+    SOF_TIMESTAMPING_OPT_ID,
+    SOF_TIMESTAMPING_OPT_ID_TCP,
+    SOF_TIMESTAMPING_OPT_STATS,
+    SOF_TIMESTAMPING_OPT_TSONLY,
+)
+from ustack.inet.family import SOCK_STREAM
 from ustack.inet.security import CAP_NET_ADMIN, CAP_NET_RAW, Cred
 from ustack.inet.sockaddr import AF_INET
-from ustack.sock import TCP_LISTEN, error
+from ustack.sock import PACING_UNLIMITED, TCP_LISTEN, error, int_value
+from ustack.sysctl_names import SOCK_MIN_RCVBUF, SOCK_MIN_SNDBUF
 from ustack.timer import NSEC_PER_SEC, NSEC_PER_USEC
 
 if TYPE_CHECKING:
@@ -45,18 +54,30 @@ SO_RCVBUFFORCE: Final = 33
 SO_MARK: Final = 36
 SO_PROTOCOL: Final = 38
 SO_DOMAIN: Final = 39
+SO_MAX_PACING_RATE: Final = 47
+SO_TIMESTAMPING: Final = 37
+SO_MEMINFO: Final = 55
+SO_COOKIE: Final = 57
+SO_ZEROCOPY: Final = 60
 SO_BINDTOIFINDEX: Final = 62
+SO_BUF_LOCK: Final = 72
+
+# SO_BUF_LOCK
+SOCK_SNDBUF_LOCK: Final = 1
+SOCK_RCVBUF_LOCK: Final = 2
 
 SOL_IP: Final = 0
+#: Room for the name of a device with its NUL, bytes.
+IFNAMSIZ: Final = 16
 
-#: The least that set sizes leave, bytes (include/net/sock.h): room for one small packet with its overhead.
-SOCK_MIN_RCVBUF: Final[i64] = 2304
-SOCK_MIN_SNDBUF: Final[i64] = 2 * SOCK_MIN_RCVBUF
 INT_MAX: Final[i64] = 0x7FFF_FFFF
+ENOTSUPP: Final = 524  #: "Operation is not supported" inside Linux (include/linux/errno.h), which gets out here
 #: SO_PRIORITY up to here is everybody's (TC_PRIO_INTERACTIVE).
 TC_PRIO_INTERACTIVE: Final = 6
 
-_INT: Final = Struct("=i")
+_UINT: Final = Struct("=I")
+_ULONG: Final = Struct("=Q")
+_MEMINFO: Final = Struct("=9I")
 _LINGER: Final = Struct("=ii")
 _TIMEVAL: Final = Struct("=qq")
 
@@ -79,17 +100,9 @@ _NUMBERS: Final = {
     SO_RCVLOWAT: "rcvlowat",
     SO_PROTOCOL: "protocol",
     SO_BINDTOIFINDEX: "bound_dev_if",
+    SO_TIMESTAMPING: "tsflags",
+    SO_ZEROCOPY: "zerocopy",
 }
-
-
-def int_value(value: int | bytes) -> int:
-    """A C int: the number itself, or the first four bytes in the machine's order. EINVAL if shorter."""
-    if isinstance(value, int):
-        return value
-    if len(value) < _INT.size:
-        raise error(errno.EINVAL)
-    number: int = _INT.unpack_from(value)[0]
-    return number
 
 
 class SocketOptions:
@@ -107,15 +120,15 @@ class SocketOptions:
         elif level == SOL_IP:
             self.ip_options.ip_setsockopt(sock, name, value)
         else:
-            sock.sk.setsockopt(level, name, int_value(value))
+            sock.sk.setsockopt(level, name, value, sock.cred.capable(CAP_NET_ADMIN))
 
-    def getsockopt(self, sock: Socket, level: i64, name: i64) -> int | bytes:
-        """Raises ENOPROTOOPT."""
+    def getsockopt(self, sock: Socket, level: i64, name: i64, room: i64) -> int | bytes:
+        """The whole value, which may be longer than the ``room`` bytes the caller has. Raises ENOPROTOOPT, EINVAL."""
         if level == SOL_SOCKET:
-            return self.sk_getsockopt(sock, name)
+            return self.sk_getsockopt(sock, name, room)
         if level == SOL_IP:
             return self.ip_options.ip_getsockopt(sock, name)
-        return sock.sk.getsockopt(level, name)
+        return sock.sk.getsockopt(level, name, room)
 
     def sk_setsockopt(self, sock: Socket, name: i64, value: int | bytes) -> None:
         """The options whose value is a structure, then flags, then numbers."""
@@ -125,6 +138,8 @@ class SocketOptions:
             return set_linger(sock, value)
         if name == SO_RCVTIMEO or name == SO_SNDTIMEO:
             return set_timeout(sock, name, value)
+        if name == SO_MAX_PACING_RATE:
+            return set_max_pacing_rate(sock, value)
         number = int_value(value)
         flag = _FLAGS.get(name)
         if flag is not None:
@@ -152,7 +167,13 @@ class SocketOptions:
             sock.sk.mark = number & 0xFFFF_FFFF
             sock.sk.dst_cache = None
         elif name == SO_RCVLOWAT:
-            sock.sk.rcvlowat = INT_MAX if number < 0 else number or 1
+            sock.sk.set_rcvlowat(INT_MAX if number < 0 else number or 1)
+        elif name == SO_BUF_LOCK:
+            set_buf_lock(sock, number)
+        elif name == SO_TIMESTAMPING:
+            set_timestamping(sock, number)
+        elif name == SO_ZEROCOPY:
+            set_zerocopy(sock, number)
         elif name == SO_BINDTOIFINDEX:
             self._bind_to_index(sock, number)
         else:
@@ -180,7 +201,7 @@ class SocketOptions:
         sk.bound_dev_if = index
         sk.dst_cache = None
 
-    def sk_getsockopt(self, sock: Socket, name: i64) -> int | bytes:
+    def sk_getsockopt(self, sock: Socket, name: i64, room: i64) -> int | bytes:
         sk = sock.sk
         flag = _FLAGS.get(name)
         if flag is not None:
@@ -198,10 +219,19 @@ class SocketOptions:
             return int(sk.state == TCP_LISTEN)
         if name == SO_SNDLOWAT:
             return 1
-        return self._get_structure(sock, name)
+        if name == SO_BUF_LOCK:
+            return (SOCK_SNDBUF_LOCK if sk.sndbuf_locked else 0) | (SOCK_RCVBUF_LOCK if sk.rcvbuf_locked else 0)
+        return self._get_structure(sock, name, room)
 
-    def _get_structure(self, sock: Socket, name: i64) -> bytes:
+    def _get_structure(self, sock: Socket, name: i64, room: i64) -> bytes:
         sk = sock.sk
+        if name == SO_MAX_PACING_RATE:
+            return pacing_rate_value(sk.max_pacing_rate, room)
+        if name == SO_MEMINFO:
+            return _MEMINFO.pack(*(word & 0xFFFF_FFFF for word in sk.meminfo()))
+        if name == SO_COOKIE:
+            need_room(room, _ULONG.size)
+            return _ULONG.pack(sk.cookie)
         if name == SO_LINGER:
             return _LINGER.pack(int(sk.linger >= 0), max(sk.linger, 0))
         if name == SO_RCVTIMEO:
@@ -210,7 +240,10 @@ class SocketOptions:
             return timeval(sock.sndtimeo)
         if name == SO_BINDTODEVICE:
             dev = self.devices.by_index(sk.bound_dev_if) if sk.bound_dev_if else None
-            return dev.name.encode() + b"\0" if dev is not None else b""
+            if dev is None:
+                return b""
+            need_room(room, IFNAMSIZ)
+            return dev.name.encode() + b"\0"
         raise error(errno.ENOPROTOOPT)
 
 
@@ -225,6 +258,12 @@ def may_mark(cred: Cred) -> bool:
     return cred.capable(CAP_NET_RAW) or cred.capable(CAP_NET_ADMIN)
 
 
+def need_room(room: i64, size: i64) -> None:
+    """EINVAL for a caller with less room than what is not to be cut short."""
+    if room < size:
+        raise error(errno.EINVAL)
+
+
 def set_flag(sock: Socket, name: i64, attribute: str, on: bool) -> None:
     sk = sock.sk
     if name == SO_KEEPALIVE:
@@ -237,6 +276,7 @@ def set_flag(sock: Socket, name: i64, attribute: str, on: bool) -> None:
 def set_sndbuf(sock: Socket, number: i64) -> None:
     """Doubled for the overhead of packets, as socket(7) says, and never below the minimum."""
     number = min(number, INT_MAX // 2)
+    sock.sk.sndbuf_locked = True
     sock.sk.sndbuf = max(number * 2, SOCK_MIN_SNDBUF)
     sock.sk.observer.write_space(sock.sk)
 
@@ -244,7 +284,54 @@ def set_sndbuf(sock: Socket, number: i64) -> None:
 def set_rcvbuf(sock: Socket, number: i64) -> None:
     """__sock_set_rcvbuf: doubled as well."""
     number = min(number, INT_MAX // 2)
+    sock.sk.rcvbuf_locked = True
     sock.sk.rcvbuf = max(number * 2, SOCK_MIN_RCVBUF)
+
+
+def set_buf_lock(sock: Socket, number: int) -> None:
+    """Which buffers keep the size that they have: SOCK_SNDBUF_LOCK, SOCK_RCVBUF_LOCK."""
+    if number & ~(SOCK_SNDBUF_LOCK | SOCK_RCVBUF_LOCK):
+        raise error(errno.EINVAL)
+    sock.sk.sndbuf_locked = number & SOCK_SNDBUF_LOCK != 0
+    sock.sk.rcvbuf_locked = number & SOCK_RCVBUF_LOCK != 0
+
+
+def set_timestamping(sock: Socket, flags: int) -> None:
+    """SOF_TIMESTAMPING_*: EINVAL for what is none, or for one that goes with another which is not asked for."""
+    numbered, stats = flags & SOF_TIMESTAMPING_OPT_ID, flags & SOF_TIMESTAMPING_OPT_STATS
+    if flags & ~SOF_TIMESTAMPING_MASK or (flags & SOF_TIMESTAMPING_OPT_ID_TCP and not numbered):
+        raise error(errno.EINVAL)
+    if stats and not flags & SOF_TIMESTAMPING_OPT_TSONLY:
+        raise error(errno.EINVAL)
+    sock.sk.set_timestamping(flags)
+
+
+def set_zerocopy(sock: Socket, number: int) -> None:
+    """0 or 1, and only for streams: for others it is ENOTSUPP, the kernel's own number."""
+    if sock.type != SOCK_STREAM:
+        raise OSError(ENOTSUPP, "Unknown error 524")
+    if number not in (0, 1):
+        raise error(errno.EINVAL)
+    sock.sk.zerocopy = number == 1
+
+
+def set_max_pacing_rate(sock: Socket, value: int | bytes) -> None:
+    """Bytes a second, an unsigned int or long; all ones in either lift the limit."""
+    rate: int  # an unsigned long need not fit into an i64
+    if isinstance(value, int):
+        rate = value & 0xFFFF_FFFF if value < 0 else value
+    elif len(value) == _ULONG.size:
+        rate = _ULONG.unpack(value)[0]
+    else:
+        rate = int_value(value) & 0xFFFF_FFFF
+    sock.sk.set_max_pacing_rate(PACING_UNLIMITED if rate == 0xFFFF_FFFF or rate >= int(PACING_UNLIMITED) else rate)
+
+
+def pacing_rate_value(rate: i64, room: i64) -> bytes:
+    """As a long to who has room for one, else as an int."""
+    if room >= _ULONG.size:
+        return b"\xff" * _ULONG.size if rate == PACING_UNLIMITED else _ULONG.pack(rate)
+    return _UINT.pack(min(rate, 0xFFFF_FFFF))
 
 
 def set_linger(sock: Socket, value: int | bytes) -> None:

@@ -8,12 +8,13 @@ It checks what does not depend on the protocol, asks the security modules, and d
 from __future__ import annotations
 
 import errno
+from struct import Struct
 from typing import TYPE_CHECKING, Final
 
 from mypy_extensions import i64, mypyc_attr
 
 from ustack.inet.sockaddr import AF_INET, AF_UNSPEC, SockaddrIn, SocketAddress, sockaddr_in
-from ustack.sock import MSG_DONTWAIT, NOBODY, POLLHUP, error
+from ustack.sock import MSG_DONTWAIT, MSG_FASTOPEN, NOBODY, POLLHUP, error
 
 if TYPE_CHECKING:
     from ustack.inet.security import Cred, Security
@@ -30,6 +31,8 @@ SHUT_RD: Final = 0
 SHUT_WR: Final = 1
 SHUT_RDWR: Final = 2
 
+SOL_IP: Final = 0
+_UINT: Final = Struct("=I")
 #: What one call moves at most, bytes (include/linux/fs.h).
 MAX_RW_COUNT: Final[i64] = 0x7FFF_F000
 #: The port that says "no address given" to Sock.sendmsg.
@@ -70,7 +73,7 @@ class ProtoOps:
     def setsockopt(self, sock: Socket, level: i64, name: i64, value: int | bytes) -> None:
         raise error(errno.EOPNOTSUPP)
 
-    def getsockopt(self, sock: Socket, level: i64, name: i64) -> int | bytes:
+    def getsockopt(self, sock: Socket, level: i64, name: i64, room: i64) -> int | bytes:
         raise error(errno.EOPNOTSUPP)
 
 
@@ -157,6 +160,7 @@ class Socket:
             self._permit_accept()
         child = Socket(self.type, self.ops, self.ops.accept(self), self.cred, self.security)
         child.state = SS_CONNECTED
+        child.rcvtimeo, child.sndtimeo = self.rcvtimeo, self.sndtimeo
         return child
 
     def shutdown(self, how: i64) -> None:
@@ -177,6 +181,8 @@ class Socket:
         where = sockaddr_in(address)
         if where.family != AF_INET and where.family != AF_UNSPEC:
             raise error(errno.EAFNOSUPPORT)
+        if flags & MSG_FASTOPEN and where.family == AF_UNSPEC:
+            raise error(errno.EOPNOTSUPP)  # a connect to nowhere is a disconnect (tcp_sendmsg_fastopen)
         return self.sendmsg(data, flags, where.addr, where.port)
 
     def sendmsg(self, data: Buffer, flags: i64, addr: i64, port: i64) -> int:
@@ -226,9 +232,29 @@ class Socket:
         self.ops.setsockopt(self, level, name, value)
 
     def getsockopt(self, level: i64, name: i64) -> int | bytes:
-        """The value: an int, or the bytes of the C structure where it is one (SO_LINGER)."""
+        """The value: an int, or the bytes of the C structure where it is one (SO_LINGER, TCP_INFO)."""
         self._check_open()
-        return self.ops.getsockopt(self, level, name)
+        return self.ops.getsockopt(self, level, name, MAX_RW_COUNT)
+
+    def getsockopt_bytes(self, level: i64, name: i64, room: i64) -> bytes:
+        """The value as getsockopt(2) writes it into ``room`` bytes: an int has four, what is longer is cut.
+
+        EINVAL for a negative ``room``, and for too little of it where a part would be of no use.
+        """
+        self._check_open()
+        if room < 0:
+            raise error(errno.EINVAL)
+        value = self.ops.getsockopt(self, level, name, room)
+        if isinstance(value, int):
+            if level == SOL_IP and 0 < room < 4 and 0 <= value <= 255:
+                return bytes([value])  # "an int or an unsigned char"
+            value = _UINT.pack(value & 0xFFFF_FFFF)
+        return value[:room]
+
+    def ioctl(self, command: i64) -> int:
+        """SIOCINQ, SIOCOUTQ, SIOCOUTQNSD, SIOCATMARK. EINVAL, ENOTTY for what the protocol does not know."""
+        self._check_open()
+        return self.sk.ioctl(command)
 
     def _check_open(self) -> None:
         if self.closed:

@@ -131,6 +131,12 @@ class Client:
         assert isinstance(answer, control.Status)
         return answer
 
+    def sockets(self, kinds: list[str], states: int) -> control.Sockets:
+        """All that there is to know of the stack's sockets."""
+        answer = self.ask(control.GetSockets(kinds, states))
+        assert isinstance(answer, control.Sockets)
+        return answer
+
     def open(self, family: int, kind: int, protocol: int) -> tuple[int, int]:
         """A new socket of the stack: its id, and a descriptor that is the caller's."""
         answer, fd = self.ask_for_descriptor(control.Open(family, kind, protocol))
@@ -143,8 +149,9 @@ class Client:
         assert isinstance(answer, control.Name)
         return answer.addr, answer.port
 
-    def option(self, socket_id: int, level: int, name: int) -> int | bytes:
-        answer = self.ask(control.GetOption(socket_id, level, name))
+    def option(self, socket_id: int, level: int, name: int, room: int | None = None) -> int | bytes:
+        """The value: as bytes, at most ``room``, if that is given."""
+        answer = self.ask(control.GetOption(socket_id, level, name, room))
         assert isinstance(answer, control.Option)
         return answer.value
 

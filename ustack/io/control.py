@@ -95,9 +95,19 @@ class SetOption(msgspec.Struct, tag="setsockopt"):
 
 
 class GetOption(msgspec.Struct, tag="getsockopt"):
+    """``room``: bytes that the value may have in its C form; None for the plain value, an int where it is one."""
+
     id: int
     level: int
     name: int
+    room: int | None = None
+
+
+class Ioctl(msgspec.Struct, tag="ioctl"):
+    """SIOCATMARK and its like; the answer is an Option."""
+
+    id: int
+    command: int
 
 
 class Shutdown(msgspec.Struct, tag="shutdown"):
@@ -136,6 +146,47 @@ class Part(msgspec.Struct, tag="part"):
 
     data: bytes
     last: bool
+
+
+class GetSockets(msgspec.Struct, tag="getsockets"):
+    """Asks for Sockets (inet_diag): of which kinds, in which states."""
+
+    kinds: list[str]  #: tcp, udp, raw
+    states: int = 0xFFF  #: mask with bit TCP_* set; a TIME_WAIT is one of 1 << 6, a request one of 1 << 3
+
+
+class SocketDiag(msgspec.Struct):
+    """One socket with all that ``ss`` shows; queues in bytes, but a listener's in connections."""
+
+    kind: str
+    state: int
+    recv_queue: int
+    send_queue: int
+    laddr: int
+    lport: int
+    raddr: int
+    rport: int
+    dev: str = ""  #: that it is bound to
+    uid: int = 0
+    ino: int = 0  #: 0 without an owner
+    cookie: int = 0
+    mark: int = 0
+    tos: int = 0
+    shutdown: int = -1  #: RCV_SHUTDOWN, SEND_SHUTDOWN; -1 for none to shut down
+    timer: str = ""  #: on, keepalive, timewait, persist
+    expires: int = 0  #: ms
+    retrans: int = 0
+    meminfo: list[int] = []
+    congestion: str = ""
+    info: dict[str, int] = {}  #: struct tcp_info, without tcpi_
+    cc_info: bytes = b""
+
+
+class Sockets(msgspec.Struct, tag="sockets"):
+    """``orphans``: connections without an owner, which are among the sockets."""
+
+    sockets: list[SocketDiag]
+    orphans: int
 
 
 class DeviceStatus(msgspec.Struct):
@@ -182,9 +233,9 @@ class Status(msgspec.Struct, tag="state"):
     counters: dict[str, int]
 
 
-ChannelRequest = Bind | Connect | Disconnect | Listen | GetName | SetOption | GetOption | Shutdown
-Request = Hello | GetStatus | Down | Open | ChannelRequest | RtnlRequest
-Answer = Done | Failed | Opened | Name | Option | Status | Part | RtnlAnswer
+ChannelRequest = Bind | Connect | Disconnect | Listen | GetName | SetOption | GetOption | Ioctl | Shutdown
+Request = Hello | GetStatus | GetSockets | Down | Open | ChannelRequest | RtnlRequest
+Answer = Done | Failed | Opened | Name | Option | Status | Sockets | Part | RtnlAnswer
 
 
 class ProtocolError(ValueError):

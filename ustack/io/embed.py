@@ -15,6 +15,7 @@ stack runs on cables in virtual time, where waiting costs none:
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import time
@@ -29,7 +30,11 @@ from ustack.io.config import SERVICES, Config, ConfigError, Device, parse_cidr
 from ustack.io.daemon import RING_SIZE, SEED_LEN, Link, add_address, add_gateway, start_services
 from ustack.io.loop import MAX_WAIT, Loop
 from ustack.rtnl.rtnetlink import Rtnetlink
+from ustack.sock import MSG_OOB, MSG_PEEK
 from ustack.stack import Stack as NetStack
+from ustack.tcp.close import sk_stream_closing
+from ustack.tcp.control import TcpControl
+from ustack.tcp.receive import recv_ends, recv_target
 from ustack.timer import NEVER
 
 if TYPE_CHECKING:
@@ -260,8 +265,21 @@ class Socket:
         self.close()
 
     def close(self) -> None:
+        """With SO_LINGER on it waits until what was sent is acknowledged, or its time is over (inet_release)."""
+        sk = self.inner.sk
+        patience = int(sk.linger)
         self.inner.close()
         self.stack.clock.push()
+        if patience > 0 and isinstance(sk, TcpControl) and self._timeout != 0:
+            self._linger(sk, patience)
+
+    def _linger(self, tp: TcpControl, patience: int) -> None:
+        def closed() -> None:
+            if sk_stream_closing(tp):
+                raise BlockingIOError
+
+        with contextlib.suppress(OSError):  # its time is over, or nobody is left who could answer
+            self.stack.wait(closed, patience)
 
     def settimeout(self, value: float | None) -> None:
         """Seconds; None waits for ever, 0 not at all."""
@@ -299,8 +317,11 @@ class Socket:
     def setsockopt(self, level: int, name: int, value: int | bytes) -> None:
         self.inner.setsockopt(level, name, value)
 
-    def getsockopt(self, level: int, name: int) -> int | bytes:
-        return self.inner.getsockopt(level, name)
+    def getsockopt(self, level: int, name: int, room: int | None = None) -> int | bytes:
+        """The value: as bytes, at most ``room``, if that is given."""
+        if room is None:
+            return self.inner.getsockopt(level, name)
+        return self.inner.getsockopt_bytes(level, name, room)
 
     def shutdown(self, how: int) -> None:
         self.inner.shutdown(how)
@@ -321,8 +342,18 @@ class Socket:
         return self._send(lambda: self.inner.sendto(frozen, address, flags))
 
     def recv(self, size: int, flags: int = 0) -> bytes:
-        """b"" at the end of the stream."""
-        return self._wait(lambda: self.inner.recv(size, flags))
+        """b"" at the end of the stream. What is there, or with MSG_WAITALL, or SO_RCVLOWAT, as much as they ask for."""
+        data = self._wait(lambda: self.inner.recv(size, flags))
+        sk = self.inner.sk
+        if not isinstance(sk, TcpControl) or self._timeout == 0 or flags & (MSG_OOB | MSG_PEEK):
+            return data
+        target = recv_target(sk, size, flags)
+        while data and len(data) < target and not recv_ends(sk):
+            try:
+                data += self._wait(lambda: self.inner.recv(size - len(data), flags))  # noqa: B023
+            except TimeoutError:
+                break
+        return data
 
     def recv_into(self, buffer: bytearray | memoryview, nbytes: int = 0, flags: int = 0) -> int:
         data = self.recv(nbytes or len(buffer), flags)

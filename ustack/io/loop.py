@@ -38,6 +38,10 @@ EPOLLET: Final = 0x8000_0000
 MAX_EVENTS: Final = 256
 #: Rounds of poll and work before the descriptors are looked at again.
 MAX_ROUNDS: Final = 8
+#: Seconds that epoll counts in: it rounds up, and a paced connection's burst would leave a millisecond late.
+EPOLL_TICK: Final = 0.001
+#: select takes no descriptor from here on.
+FD_SETSIZE: Final = 1024
 #: The longest wait, ns: a clock that is set, or a machine that slept, is noticed after this long.
 MAX_WAIT: Final[i64] = 10 * NSEC_PER_SEC
 
@@ -160,7 +164,7 @@ class Loop:
     def step(self, limit: i64) -> None:
         """Wait for something to happen, ``limit`` ns at most, and do everything that follows from it."""
         self.rounds += 1
-        events = self._epoll.poll(self._timeout(limit), MAX_EVENTS)
+        events = self._wait(self._timeout(limit))
         now: i64 = _monotonic_ns()
         more = False
         self.stack.net.now = now
@@ -193,6 +197,18 @@ class Loop:
         if self._more or self._turns:
             return 0
         return self.stack.next_deadline()
+
+    def _wait(self, seconds: float) -> list[tuple[int, int]]:
+        """What happens until then, or an empty list a little earlier: then the rest is waited for, to the microsecond.
+
+        Most waits end with a frame: what is exact costs a call only where the time is nearly up.
+        """
+        if 0.0 < seconds < EPOLL_TICK and self._epoll.fileno() < FD_SETSIZE:
+            select.select([self._epoll], [], [], seconds)
+            seconds = 0.0
+        elif seconds > EPOLL_TICK:
+            seconds = (int(seconds / EPOLL_TICK) - 0.5) * EPOLL_TICK  # which epoll rounds up
+        return self._epoll.poll(seconds, MAX_EVENTS)
 
     def _timeout(self, limit: i64) -> float:
         """Seconds until the stack wants to be polled again."""

@@ -18,6 +18,7 @@ from ustack.inet.family import SOCK_STREAM, SOCK_TYPE_MASK
 from ustack.inet.sockaddr import AF_UNSPEC, SockaddrIn
 from ustack.io import control
 from ustack.io.channel import Channel, ListenChannel, Registry, StreamChannel, datagram_pair, stream_pair
+from ustack.io.inet_diag import inet_diag
 from ustack.io.loop import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, Loop, Worker
 from ustack.rtnl.messages import Ack, Monitor
 from ustack.rtnl.monitor import Subscription
@@ -25,6 +26,7 @@ from ustack.rtnl.rtnetlink import Rtnetlink, nack
 from ustack.sock import error
 
 if TYPE_CHECKING:
+    from ustack.inet.socket import Socket
     from ustack.io.status import Reporter
 
 log: Final = logging.getLogger("ustack.control")
@@ -205,6 +207,8 @@ class ControlClient(Worker):
                 answer, passed = self.open(request)
             elif isinstance(request, control.GetStatus):
                 answer = self.server.reporter.status()
+            elif isinstance(request, control.GetSockets):
+                answer = inet_diag(self.loop.stack, request)
             elif isinstance(request, control.Down):
                 answer = control.Done()
                 self.loop.stop()
@@ -266,7 +270,9 @@ class ControlClient(Worker):
         elif isinstance(request, control.SetOption):
             sock.setsockopt(request.level, request.name, request.value)
         elif isinstance(request, control.GetOption):
-            return control.Option(sock.getsockopt(request.level, request.name))
+            return control.Option(option(sock, request))
+        elif isinstance(request, control.Ioctl):
+            return control.Option(sock.ioctl(request.command))
         else:
             where = sock.getpeername() if request.peer else sock.getsockname()
             return control.Name(int(where.addr), int(where.port))
@@ -350,6 +356,12 @@ def listen(channel: Channel, backlog: int) -> None:
         ListenChannel(channel, backlog)
     else:
         channel.sock.listen(backlog)
+
+
+def option(sock: Socket, request: control.GetOption) -> int | bytes:
+    if request.room is None:
+        return sock.getsockopt(request.level, request.name)
+    return sock.getsockopt_bytes(request.level, request.name, request.room)
 
 
 def is_so_error(request: control.GetOption) -> bool:

@@ -13,7 +13,7 @@ from ustack.drop import Reason
 from ustack.ipv4.datagram import InetDatagramSock, Ip4Datagram
 from ustack.ipv4.protocol import RawDelivery
 from ustack.packet import Packet
-from ustack.sock import MSG_OOB, Message, error
+from ustack.sock import MSG_OOB, Message, error, int_value
 from ustack.wire import ipv4
 from ustack.wire.ipv4 import IP_HLEN, IPPROTO_ICMP, IPPROTO_RAW
 
@@ -168,12 +168,12 @@ class RawSock(InetDatagramSock):
         icmp_type: i64 = packet.buf[packet.data]
         return icmp_type < _FILTER_BITS and (self.icmp_filter >> icmp_type) & 1 != 0
 
-    def setsockopt(self, level: i64, name: i64, value: int) -> None:
+    def setsockopt(self, level: i64, name: i64, value: int | bytes, admin: bool = True) -> None:
         """ICMP_FILTER; EOPNOTSUPP for another protocol than ICMP."""
         self._check_option(level, name)
-        self.icmp_filter = value & 0xFFFF_FFFF
+        self.icmp_filter = int_value(value) & 0xFFFF_FFFF
 
-    def getsockopt(self, level: i64, name: i64) -> int | bytes:
+    def getsockopt(self, level: i64, name: i64, room: i64 = 0x7FFF_FFFF) -> int | bytes:
         self._check_option(level, name)
         return int(self.icmp_filter)
 

@@ -7,12 +7,17 @@ import errno
 from mypy_extensions import i64
 
 from ustack.sock import SHUTDOWN_MASK, TCP_CLOSE, TCP_CLOSE_WAIT, TCP_SYN_RECV, TCP_SYN_SENT
+from ustack.tcp.congestion.cong import tcp_cleanup_congestion_control
 from ustack.tcp.control import TCP_TIMEWAIT_LEN, TcpControl
+from ustack.tcp.fastopen_syn import tcp_fastopen_active_disable_ofo_check
+from ustack.tcp.memory import sk_mem_reclaim
 from ustack.tcp.notify import ERROR_REPORT, STATE_CHANGE, tcp_wake
-from ustack.tcp.segment import TcpSkb
+from ustack.tcp.request import reqsk_fastopen_remove
+from ustack.tcp.scoreboard import tcp_clear_all_retrans_hints
 from ustack.tcp.states import Event
 from ustack.tcp.timewait import tcp_time_wait
-from ustack.tcp.transmit import established_options, tcp_send_segment
+from ustack.tcp.transmit import NO_PIECES, tcp_acceptable_seq, tcp_established_options, tcp_send_segment
+from ustack.tcp.tx_watch import tcp_tx_purged
 from ustack.wire.tcp import TCPHDR_ACK, TCPHDR_RST
 
 
@@ -22,6 +27,10 @@ def tcp_done(tp: TcpControl) -> None:
         tp.net.mib.tcp.AttemptFails += 1
     if tp.state != TCP_CLOSE:
         tp.move(Event.ABORT)
+    if tp.fastopen_rsk is not None:
+        reqsk_fastopen_remove(tp, False)
+    if tp.syn_fastopen:
+        tcp_fastopen_active_disable_ofo_check(tp)
     tp.clear_all_timers()
     tp.tables.remove(tp)
     drop_write_queues(tp)
@@ -31,6 +40,7 @@ def tcp_done(tp: TcpControl) -> None:
     if tp.dead:
         tp.tables.orphans.discard(tp)
         free_receive_queues(tp)
+        tcp_cleanup_congestion_control(tp)
     else:
         tcp_wake(tp, STATE_CHANGE)
 
@@ -38,19 +48,27 @@ def tcp_done(tp: TcpControl) -> None:
 def drop_write_queues(tp: TcpControl) -> None:
     """Nothing will be sent any more (tcp_write_queue_purge)."""
     tp.write_queue = None
-    tp.rtx_queue = None
+    if tp.rtx_queue is not None:
+        tp.rtx_queue.clear()
+        tp.rtx_queue = None
+    tcp_clear_all_retrans_hints(tp)
     tp.wmem_queued = 0
     tp.packets_out = 0
     tp.sacked_out = 0
     tp.lost_out = 0
     tp.retrans_out = 0
+    if tp.tx_watch is not None:
+        tcp_tx_purged(tp, tp.tx_watch)
+    sk_mem_reclaim(tp)
 
 
 def free_receive_queues(tp: TcpControl) -> None:
     """Nobody will read any more."""
     tp.receive_queue = None
     tp.ofo = None
+    tp.selective_acks = []  # what was thrown away must not be said to be here
     tp.rmem_alloc = 0
+    sk_mem_reclaim(tp)
 
 
 def tcp_enter_time_wait(tp: TcpControl, substate: i64, lasting: i64) -> None:
@@ -88,8 +106,7 @@ def tcp_send_active_reset(tp: TcpControl) -> None:
     """Tell the peer that the connection is aborted: <SEQ=SND.NXT><CTL=RST> (RFC 9293 section 3.10.5)."""
     tp.net.mib.tcp.OutRsts += 1
     tp.net.mib.tcp.OutSegs += 1
-    skb = TcpSkb(tp.snd_nxt, TCPHDR_ACK | TCPHDR_RST)
-    tcp_send_segment(tp, skb.seq, skb.flags, established_options(tp), skb.pieces, 0)
+    tcp_send_segment(tp, tcp_acceptable_seq(tp), TCPHDR_ACK | TCPHDR_RST, tcp_established_options(tp), NO_PIECES, 0)
 
 
 def tcp_abort(tp: TcpControl, code: i64) -> None:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 #: RFC 6056 section 3.3.4: entries of the table that algorithm 4 perturbs (Linux: INET_TABLE_PERTURB_SIZE is 64 Ki).
 PERTURB_SIZE: Final = 1024
 _SECRET_LEN: Final = 16
+# bits of tw_key
+TW_REUSEADDR: Final = 1
+TW_REUSEPORT: Final = 2
 
 
 class BindBucket:
@@ -32,7 +35,8 @@ class BindBucket:
     def conflicts(self, tp: TcpControl) -> bool:
         """True if ``tp`` may not bind it too (inet_csk_bind_conflict)."""
         for key in self.timewaits:
-            if not (tp.reuseaddr and key & 1) and (tp.rcv_saddr == 0 or tp.rcv_saddr == key >> 1):
+            shared = (tp.reuseaddr and key & TW_REUSEADDR) or (tp.reuseport and key & TW_REUSEPORT)
+            if not shared and (tp.rcv_saddr == 0 or tp.rcv_saddr == key >> 2):
                 return True
         return any(_clash(tp, other) for other in self.owners if other is not tp)
 
@@ -41,9 +45,27 @@ class BindBucket:
         return any(other.state == TCP_LISTEN and _clash(tp, other) for other in self.owners if other is not tp)
 
 
-def tw_key(laddr: i64, reuseaddr: bool) -> i64:
-    """What matters of a TIME_WAIT to who wants its port: its address, and whether its socket agreed to share."""
-    return laddr << 1 | (1 if reuseaddr else 0)
+def tw_key(laddr: i64, reuseaddr: bool, reuseport: bool = False) -> i64:
+    """What matters of a TIME_WAIT to who wants its port: its address, and how its socket agreed to share."""
+    return laddr << 2 | (TW_REUSEADDR if reuseaddr else 0) | (TW_REUSEPORT if reuseport else 0)
+
+
+def same_group(tp: TcpControl, other: TcpControl) -> bool:
+    """Whether SO_REUSEPORT shares what comes for one between both listeners (inet_reuseport_add_sock)."""
+    return (
+        tp.reuseport
+        and other.reuseport
+        and tp.uid == other.uid
+        and tp.rcv_saddr == other.rcv_saddr
+        and tp.bound_dev_if == other.bound_dev_if
+    )
+
+
+def reuseport_select_sock(best: TcpControl, listeners: list[TcpControl], flow: i64) -> TcpControl:
+    """Which one of the group of ``best`` gets a connection with the hash ``flow`` (32 bits): always the same one, as
+    long as the group is."""
+    group = [tp for tp in listeners if tp is best or same_group(best, tp)]
+    return group[(flow * len(group)) >> 32]
 
 
 def _clash(tp: TcpControl, other: TcpControl) -> bool:

@@ -7,78 +7,149 @@ from typing import TYPE_CHECKING
 
 from mypy_extensions import i64
 
-from ustack.sock import MSG_MORE, MSG_OOB, SEND_SHUTDOWN, TCP_SYN_RECV, TCP_SYN_SENT, error
-from ustack.tcp.control import TCP_NAGLE_CORK, TcpControl
-from ustack.tcp.output import tcp_cwnd_restart, tcp_push, tcp_size_goal
+from ustack.sock import MSG_EOR, MSG_FASTOPEN, MSG_MORE, MSG_OOB, MSG_ZEROCOPY, SEND_SHUTDOWN, error
+from ustack.tcp.chrono import tcp_chrono_start
+from ustack.tcp.control import TCP_CHRONO_BUSY, TCP_NAGLE_CORK, TCP_NAGLE_PUSH, TcpControl
+from ustack.tcp.cwnd import tcp_slow_start_after_idle_check
+from ustack.tcp.fastopen_client import tcp_sendmsg_fastopen
+from ustack.tcp.memory import sk_wmem_schedule
+from ustack.tcp.mss import tcp_size_goal
+from ustack.tcp.output import tcp_push, tcp_push_one, tcp_skb_can_collapse_to
+from ustack.tcp.rate import tcp_rate_check_app_limited
 from ustack.tcp.segment import SKB_OVERHEAD, TcpSkb
-from ustack.tcp.states import CAN_SEND, in_set
+from ustack.tcp.stream import may_send, sk_stream_error, sk_stream_memory_free, sk_stream_wait_connect
+from ustack.tcp.tx_watch import tcp_tx_left, tcp_tx_watch
 from ustack.wire.tcp import TCPHDR_ACK, TCPHDR_PSH
 
 if TYPE_CHECKING:
     from ustack.packet import Buffer
 
 
-def tcp_sendmsg(tp: TcpControl, data: Buffer, flags: i64) -> i64:
+def tcp_sendmsg(tp: TcpControl, data: Buffer, flags: i64, addr: i64 = 0, port: i64 = -1) -> i64:
     """Queue ``data`` and send what may go; the bytes taken, fewer than given when the send buffer fills.
 
     The buffer is referred to, not copied: it must not change until it is acknowledged. Raises EAGAIN when nothing
-    fits, EPIPE after a shutdown or without a connection, EOPNOTSUPP for MSG_OOB, or the pending error.
+    fits, EPIPE after a shutdown or without a connection, or the pending error. ``addr`` and ``port`` say where
+    MSG_FASTOPEN connects to.
     """
-    check_may_send(tp, flags)
+    if flags & MSG_FASTOPEN or tp.defer_connect:
+        in_syn = tcp_sendmsg_fastopen(tp, data, addr, port)
+        if in_syn:
+            tcp_tx_watch(tp, flags)
+            if tp.tx_watch is not None:
+                tcp_tx_left(tp, tp.tx_watch)
+            return in_syn
+    tcp_rate_check_app_limited(tp)
+    if not may_send(tp):
+        sk_stream_wait_connect(tp)
+    if tp.err or tp.shutdown & SEND_SHUTDOWN:
+        raise sk_stream_error(tp, errno.EPIPE)
     size: i64 = len(data)
     if size == 0:
         return 0
-    tcp_cwnd_restart(tp)
-    goal = tcp_size_goal(tp)
-    taken: i64 = 0
-    while taken < size and tp.wmem_queued < tp.sndbuf:
-        taken += append_piece(tp, data, taken, size, goal)
-    if taken == 0:
-        tp.sock_nospace = True
-        raise error(errno.EAGAIN)
+    taken = fill_queue(tp, data, size, flags)
     if taken < size:
         tp.sock_nospace = True
-    if not flags & MSG_MORE or tp.pushed():
-        mark_push(tp)
-    if tp.state != TCP_SYN_SENT and tp.state != TCP_SYN_RECV:
-        tcp_push(tp, tp.nonagle | TCP_NAGLE_CORK if flags & MSG_MORE else tp.nonagle)
+        if taken == 0:
+            raise error(errno.EAGAIN)
+        tcp_tx_watch(tp, flags)
+        push_written(tp, flags & ~MSG_MORE, TCP_NAGLE_PUSH)
+    else:
+        if tp.tsflags or flags & MSG_ZEROCOPY:
+            tcp_tx_watch(tp, flags)
+        push_written(tp, flags, tp.nonagle)
     return taken
 
 
-def check_may_send(tp: TcpControl, flags: i64) -> None:
-    """Raise what a send on ``tp`` must raise; sk_err comes first, then the shutdown."""
-    if flags & MSG_OOB:
-        raise error(errno.EOPNOTSUPP)
-    if tp.err:
-        raise error(tp.take_error())
-    if tp.shutdown & SEND_SHUTDOWN:
-        raise error(errno.EPIPE)
-    if not in_set(tp.state, CAN_SEND):
-        if tp.state == TCP_SYN_SENT or tp.state == TCP_SYN_RECV:
-            tp.sock_nospace = True
-            raise error(errno.EAGAIN)
-        raise error(errno.EPIPE)
+def fill_queue(tp: TcpControl, data: Buffer, size: i64, flags: i64) -> i64:
+    """As much of ``data`` as fits; skbs that are full go out on the way, so that a long write does not wait."""
+    goal = tcp_size_goal(tp)
+    taken: i64 = 0
+    while taken < size:
+        skb = tcp_write_queue_tail(tp)
+        if skb is None or skb.len >= goal or not tcp_skb_can_collapse_to(skb):
+            if not sk_stream_memory_free(tp) or not sk_wmem_schedule(tp, min(size - taken, goal) + SKB_OVERHEAD):
+                break
+            skb = tcp_skb_entail(tp)
+        taken += append_piece(tp, skb, data, taken, size, goal)
+        if taken == size:
+            if flags & MSG_EOR:
+                skb.eor = True
+        elif skb.len >= goal and not flags & MSG_OOB:
+            push_full(tp, skb)
+    return taken
 
 
-def append_piece(tp: TcpControl, data: Buffer, start: i64, size: i64, goal: i64) -> i64:
-    """Put up to one skb's worth of ``data`` from ``start`` at the tail of the write queue; how much it was."""
+def push_full(tp: TcpControl, skb: TcpSkb) -> None:
+    """One more full skb with more to come: it may go already if it is the first, or if it is time for a PSH."""
+    if tp.pushed():
+        tcp_mark_push(tp, skb)
+        tcp_push(tp, TCP_NAGLE_PUSH)
+    elif tp.send_head() is skb:
+        tcp_push_one(tp)
+
+
+def tcp_write_queue_tail(tp: TcpControl) -> TcpSkb | None:
+    queue = tp.write_queue
+    return queue[-1] if queue else None
+
+
+def tcp_skb_entail(tp: TcpControl) -> TcpSkb:
+    """A new skb at the end of the write queue; an explicit push was for what came before it."""
+    tcp_slow_start_after_idle_check(tp)
+    skb = TcpSkb(tp.write_seq, TCPHDR_ACK)
     queue = tp.writes()
-    skb = queue[-1] if queue else None
-    if skb is None or skb.len >= goal:
-        skb = TcpSkb(tp.write_seq, TCPHDR_ACK)
-        queue.append(skb)
-        tp.wmem_queued += SKB_OVERHEAD
+    if not queue:
+        tcp_chrono_start(tp, TCP_CHRONO_BUSY)
+    queue.append(skb)
+    tp.wmem_queued += SKB_OVERHEAD
+    tp.nonagle &= ~TCP_NAGLE_PUSH
+    return skb
+
+
+def append_piece(tp: TcpControl, skb: TcpSkb, data: Buffer, start: i64, size: i64, goal: i64) -> i64:
+    """Put as much of ``data`` from ``start`` into ``skb`` as it may hold; how much it was."""
     length = min(size - start, goal - skb.len)
     piece: Buffer = data if length == size else memoryview(data)[start : start + length]
+    if start == 0:
+        skb.flags &= ~TCPHDR_PSH
     skb.append(piece, length)
     tp.write_seq = skb.end_seq
     tp.wmem_queued += length
     return length
 
 
-def mark_push(tp: TcpControl) -> None:
+def push_written(tp: TcpControl, flags: i64, nonagle: i64) -> None:
+    """The user has given what there is: mark it, and send it unless more is promised or near (tcp_push)."""
+    skb = tcp_write_queue_tail(tp)
+    if skb is None:
+        return
+    if not flags & MSG_MORE or tp.pushed():
+        tcp_mark_push(tp, skb)
+    if flags & MSG_OOB:
+        # RFC 9293 3.8.5 (MUST-62 as amended by RFC 6093): the pointer is one past the last byte of urgent data
+        tp.urg_mode = True
+        tp.snd_up = tp.write_seq
+    if tcp_should_autocork(tp, skb):
+        return
+    tcp_push(tp, TCP_NAGLE_CORK if flags & MSG_MORE else nonagle)
+
+
+def tcp_mark_push(tp: TcpControl, skb: TcpSkb) -> None:
     """RFC 9293 MUST-61: the last segment of what the user gave carries PSH."""
-    queue = tp.writes()
-    if queue:
-        queue[-1].flags |= TCPHDR_PSH
-        tp.pushed_seq = tp.write_seq
+    skb.flags |= TCPHDR_PSH
+    tp.pushed_seq = tp.write_seq
+
+
+def tcp_should_autocork(tp: TcpControl, skb: TcpSkb) -> bool:
+    """True to let small writes gather while earlier ones wait for the device: the end of its queue sends them."""
+    dst = tp.dst_cache
+    if dst is None or dst.dev.queue.qlen == 0 or tp.rtx_head() is None or tp.net.sysctl.tcp_autocorking == 0:
+        return False
+    if skb.len >= tcp_size_goal(tp) or not tcp_skb_can_collapse_to(skb):
+        return False
+    if not tp.tsq_throttled:
+        tp.net.mib.tcpext.TCPAutoCorking += 1
+        tp.tsq_throttled = True
+        tp.tables.throttled.append(tp)
+    return True

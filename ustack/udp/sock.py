@@ -10,7 +10,7 @@ from mypy_extensions import i64
 
 from ustack.device.net_device import NETIF_F_HW_CSUM
 from ustack.ipv4.datagram import InetDatagramSock
-from ustack.sock import MSG_CONFIRM, MSG_MORE, error
+from ustack.sock import MSG_CONFIRM, MSG_MORE, error, int_value
 from ustack.udp.table import NOWHERE
 from ustack.wire import udp
 from ustack.wire.checksum import csum_tcpudp_nofold, fold
@@ -178,15 +178,15 @@ class UdpSock(InetDatagramSock):
             self.net.mib.udp.InDatagrams += 1  # RFC 2013: "delivered to UDP users", so not before
         return datagram
 
-    def setsockopt(self, level: i64, name: i64, value: int) -> None:
+    def setsockopt(self, level: i64, name: i64, value: int | bytes, admin: bool = True) -> None:
         """UDP_CORK; switching it off sends what it held back."""
         if level != SOL_UDP or name != UDP_CORK:
             raise error(errno.ENOPROTOOPT)
-        self.corkflag = value != 0
+        self.corkflag = int_value(value) != 0
         if not self.corkflag:
             self.push_pending()
 
-    def getsockopt(self, level: i64, name: i64) -> int | bytes:
+    def getsockopt(self, level: i64, name: i64, room: i64 = 0x7FFF_FFFF) -> int | bytes:
         if level != SOL_UDP or name != UDP_CORK:
             raise error(errno.ENOPROTOOPT)
         return 1 if self.corkflag else 0

@@ -1,0 +1,116 @@
+"""The queue beside a socket's data: what became of what was sent (Linux sk_error_queue, struct sock_exterr_skb).
+
+recvmsg with MSG_ERRQUEUE takes from it, and POLLERR says that there is something. It holds completions of MSG_ZEROCOPY
+and the times at which bytes were sent and acknowledged (SO_TIMESTAMPING). It is bounded as in Linux: by the receive
+buffer, at what an skb without data weighs.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections import deque
+from struct import Struct
+from typing import Final
+
+from mypy_extensions import i64
+
+from ustack.sock import MSG_ERRQUEUE, MSG_TRUNC, Message, Sock, error
+from ustack.timer import NSEC_PER_SEC
+
+SOL_IP: Final = 0
+SOL_SOCKET: Final = 1
+IP_RECVERR: Final = 11
+SCM_TIMESTAMPING: Final = 37
+
+# ee_origin and ee_code (include/uapi/linux/errqueue.h)
+SO_EE_ORIGIN_TIMESTAMPING: Final = 4
+SO_EE_ORIGIN_ZEROCOPY: Final = 5
+SO_EE_CODE_ZEROCOPY_COPIED: Final = 1
+
+# SO_TIMESTAMPING (include/uapi/linux/net_tstamp.h)
+SOF_TIMESTAMPING_TX_SOFTWARE: Final[i64] = 1 << 1
+SOF_TIMESTAMPING_SOFTWARE: Final[i64] = 1 << 4
+SOF_TIMESTAMPING_OPT_ID: Final[i64] = 1 << 7
+SOF_TIMESTAMPING_TX_SCHED: Final[i64] = 1 << 8
+SOF_TIMESTAMPING_TX_ACK: Final[i64] = 1 << 9
+SOF_TIMESTAMPING_OPT_TSONLY: Final[i64] = 1 << 11
+SOF_TIMESTAMPING_OPT_STATS: Final[i64] = 1 << 12
+SOF_TIMESTAMPING_OPT_ID_TCP: Final[i64] = 1 << 16
+SOF_TIMESTAMPING_MASK: Final[i64] = (1 << 19) - 1
+
+# which moment it is (ee_info)
+SCM_TSTAMP_SND: Final = 0
+SCM_TSTAMP_SCHED: Final = 1
+SCM_TSTAMP_ACK: Final = 2
+
+#: SKB_TRUESIZE(0): what an entry is charged as, bytes.
+ENTRY_SIZE: Final[i64] = 768
+
+#: struct sock_extended_err, and the sockaddr_in of an offender, which these have not.
+_EXTENDED_ERR: Final = Struct("=IBBBxII16x")
+#: struct scm_timestamping: by software, two that are no more or not here.
+_TIMESTAMPING: Final = Struct("=qq32x")
+
+
+class ExtendedError:
+    """struct sock_extended_err with its moment (ns, 0 for none) and the bytes of data that it would show."""
+
+    def __init__(self, errno_: i64, origin: i64, code: i64, info: i64, data: i64, tstamp: i64 = 0) -> None:
+        self.errno: i64 = errno_
+        self.origin: i64 = origin
+        self.code: i64 = code
+        self.info: i64 = info
+        self.data: i64 = data
+        self.tstamp: i64 = tstamp
+        self.length: i64 = 0
+
+
+class ErrorQueue:
+    """Of one socket; made when it is first needed."""
+
+    def __init__(self) -> None:
+        self.entries: deque[ExtendedError] = deque()
+        self.lost: i64 = 0  #: that found no room
+
+    def add(self, sk: Sock, entry: ExtendedError) -> bool:
+        """Queue it: True, and the caller tells the owner when he may act. False: the receive buffer has no room
+        (sock_queue_err_skb)."""
+        size: i64 = len(self.entries)
+        if (size + 1) * ENTRY_SIZE + sk.rmem_alloc >= sk.rcvbuf:
+            self.lost += 1
+            return False
+        self.entries.append(entry)
+        return True
+
+    def zerocopy_done(self, sk: Sock, low: i64, high: i64) -> bool:
+        """Sends ``low`` to ``high`` need their buffers no more; one entry for all that follow each other. As ``add``.
+
+        The bytes were copied, as always with a device that is a file.
+        """
+        if self.entries:
+            last = self.entries[-1]
+            if last.origin == SO_EE_ORIGIN_ZEROCOPY and last.data + 1 == low:
+                last.data = high
+                return True
+        return self.add(sk, ExtendedError(0, SO_EE_ORIGIN_ZEROCOPY, SO_EE_CODE_ZEROCOPY_COPIED, low, high))
+
+
+def inet_recv_error(sk: Sock, room: i64) -> Message:
+    """The oldest entry, as control messages; EAGAIN if there is none (ip_recv_error).
+
+    Of the data that a time belongs to nothing is shown, whatever ``room`` there is: MSG_TRUNC says that it is missing.
+    """
+    queue = sk.error_queue
+    if queue is None or not queue.entries:
+        raise error(errno.EAGAIN)
+    entry = queue.entries.popleft()
+    if queue.entries:
+        sk.observer.error_report(sk)
+    message = Message(b"", 0, 0, MSG_ERRQUEUE | MSG_TRUNC if entry.length else MSG_ERRQUEUE)
+    message.control = control = []
+    if entry.tstamp and sk.tsflags & SOF_TIMESTAMPING_SOFTWARE:
+        when = _TIMESTAMPING.pack(entry.tstamp // NSEC_PER_SEC, entry.tstamp % NSEC_PER_SEC)
+        control.append((SOL_SOCKET, SCM_TIMESTAMPING, when))
+    packed = _EXTENDED_ERR.pack(entry.errno, entry.origin, 0, entry.code, entry.info, entry.data)
+    control.append((SOL_IP, IP_RECVERR, packed))
+    return message
