@@ -102,7 +102,10 @@ def test_two_hundred_at_once(daemon: RunningDaemon) -> None:
             assert exchange(server.port, data) == data
 
         in_threads(200, work)
-    assert Counter(settled(daemon)) == {"TIME-WAIT": 200}
+    states = Counter(settled(daemon))
+    # a loss probe of a FIN may reach a kernel that has closed already; its RST ends TIME_WAIT (RFC 1337)
+    probes = status_of(daemon)["counters"].get("TcpExt.TCPLossProbes", 0)
+    assert set(states) == {"TIME-WAIT"} and 200 - probes <= states["TIME-WAIT"] <= 200
 
 
 @pytest.mark.heavy

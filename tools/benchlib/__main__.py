@@ -4,6 +4,7 @@
     tools/bench quick               a short look: one round, the compiled stack, the kernel and the ceiling
     tools/bench profile MODE        where the time goes: ping tcp-send tcp-recv udp-echo udp-echo-32 connrate
     tools/bench fib                 routing tables of the Internet's size, beside pytricia and py-radix
+    tools/bench tcp                 one stream and eight, and over a line that loses frames, beside the kernel
 
 Needs the right to make network namespaces and TAP devices (root). It judges nothing: the floors stand beside the
 figures, the status is 0 whatever they are.
@@ -20,7 +21,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from benchlib import environments, fib, report
+from benchlib import environments, fib, report, tcp
 from benchlib.lab import Unavailable
 from benchlib.measure import LOAD, Bench, Effort, Row
 from benchlib.prefixes import FULL_FEED
@@ -45,7 +46,7 @@ class Options(argparse.Namespace):
     only: str | None
     modes: str | None
     pin: str
-    cc: str
+    cc: str | None
     load: str
     ceiling: str | None
     python: str | None
@@ -54,6 +55,10 @@ class Options(argparse.Namespace):
     svg: Path
     interpreted: bool
     no_offload: bool
+    losses: str
+    loss_secs: float
+    rtt: float
+    rate: float
 
     @property
     def quick(self) -> bool:
@@ -65,27 +70,31 @@ def parse() -> Options:
         prog="tools/bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("command", nargs="?", choices=["all", "quick", "profile", "fib"], default="all")
+    add("command", nargs="?", choices=["all", "quick", "profile", "fib", "tcp"], default="all")
     add("mode", nargs="?", default="", help="what profile looks at")
     add("--rounds", type=int, help="how often everything is measured; medians are shown  [3, quick: 1]")
     add("--secs", type=float, help="seconds of each bulk and echo measurement  [4, quick: 2]")
     add("--only", metavar="LIST", help=f"of {','.join(STACKS)}")
-    add("--modes", metavar="LIST", help=f"of {','.join(EVERYTHING)}")
+    add("--modes", metavar="LIST", help=f"of {','.join(EVERYTHING)}; tcp: of {','.join(tcp.PARTS)}")
     add("--pin", choices=["both", "no", "only"], default="both", help="load and stack together on one core  [both]")
-    add("--cc", default="cubic,bbr", metavar="LIST", help="congestion control of the host's bulk  [cubic,bbr]")
+    add("--cc", metavar="LIST", help="congestion control of the host's bulk  [cubic,bbr; tcp: cubic,reno,bbr]")
     add("--load", default=LOAD, metavar="PATH", help="another load generator with the same modes and output")
     add("--ceiling", metavar="PATH", help="a program that speaks just enough TCP: PROGRAM TAP ADDRESS gso|plain")
     add("--python", metavar="PATH", help="a Python that has the compiled form; else the wheel is built and installed")
     add("--json", type=Path, metavar="FILE", help="write every sample there")
     add("--routes", type=int, default=FULL_FEED, metavar="N", help=f"fib: in the large table  [{FULL_FEED}]")
     add("--svg", type=Path, default=Path("lookups.svg"), metavar="FILE", help="fib: the drawing  [lookups.svg]")
-    add("--interpreted", action="store_true", help="profile: the sources, by cProfile; fib: the sources")
+    add("--interpreted", action="store_true", help="profile: the sources, by cProfile; fib, tcp: the sources")
+    add("--losses", default="0.001,0.01,0.03", metavar="LIST", help="tcp: of each frame  [0.001,0.01,0.03]")
+    add("--loss-secs", type=float, default=10.0, metavar="S", help="tcp: of each transfer with loss  [10]")
+    add("--rtt", type=float, default=20.0, metavar="MS", help="tcp: of the line that loses  [20]")
+    add("--rate", type=float, default=100.0, metavar="MBIT", help="tcp: of its bottleneck  [100]")
     add("--no-offload", action="store_true", help="profile: a TAP without offload")
     return parser.parse_args(namespace=Options())
 
 
 def effort_of(options: Options) -> Effort:
-    effort = Effort(cc=options.cc.split(","), load=str(Path(options.load).resolve()))
+    effort = Effort(cc=(options.cc or "cubic,bbr").split(","), load=str(Path(options.load).resolve()))
     if options.quick:
         effort.rounds, effort.secs, effort.pings, effort.connections, effort.idle = 1, 2.0, 100, 1000, 500
     effort.rounds = options.rounds or effort.rounds
@@ -178,6 +187,20 @@ def run_profile(options: Options) -> None:
     print(profile(options.mode, python, form, not options.no_offload, cpus, effort_of(options)))
 
 
+def run_tcp(options: Options) -> None:
+    python = options.python or (sys.executable if options.interpreted else environments.compiled_python())
+    line = tcp.Line(
+        [float(loss) for loss in options.losses.split(",")],
+        (options.cc or "cubic,reno,bbr").split(","),
+        options.rtt,
+        options.rate,
+    )
+    form = "interpreted" if options.interpreted else "compiled"
+    parts = (options.modes or ",".join(tcp.PARTS)).split(",")
+    effort = options.rounds or 3, options.secs or 4.0, options.loss_secs
+    tcp.run(python, form, parts, line, *effort, options.json, say)
+
+
 def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
@@ -194,6 +217,8 @@ def main() -> int:
     try:
         if options.command == "profile":
             run_profile(options)
+        elif options.command == "tcp":
+            run_tcp(options)
         elif options.command == "fib":
             python = sys.executable if options.interpreted else options.python
             fib.run(python, options.routes, options.rounds or 3, options.secs or 3.0, options.svg, options.json, say)

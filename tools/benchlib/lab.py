@@ -83,8 +83,17 @@ class Lab:
 
     # -- processes
 
-    def start(self, namespace: Namespace, command: list[str], environment: dict[str, str] | None = None) -> Process:
-        """Run in the background, output to a file; ended with this lab. Raises Unavailable if it cannot be run."""
+    def start(
+        self,
+        namespace: Namespace,
+        command: list[str],
+        environment: dict[str, str] | None = None,
+        fds: tuple[int, ...] = (),
+    ) -> Process:
+        """Run in the background, output to a file; ended with this lab. Raises Unavailable if it cannot be run.
+
+        ``fds``: descriptors that it inherits.
+        """
         log = self.directory / f"{len(list(self.directory.iterdir()))}.log"
         with self._there(namespace), log.open("wb") as output:
             try:
@@ -97,6 +106,7 @@ class Lab:
                     cwd="/",  # nothing that lies in the current directory is imported
                     start_new_session=True,  # Ctrl-C is for us: we end it
                     preexec_fn=die_with_parent,
+                    pass_fds=fds,
                 )
             except OSError as reason:
                 raise Unavailable(f"{command[0]}: {reason.strerror}") from None

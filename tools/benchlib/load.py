@@ -4,7 +4,7 @@ It runs in a network namespace whose only way out is the link to the stack under
 closes when its peer does), TCP chargen (19), UDP echo (7) and ICMP echo. Every loop ends by time or by count. One JSON
 object a line on stdout, an "error" in it where the stack did not answer.
 
-    load.py MODE HOST [--secs S] [--n N] [--outstanding K] [--size B] [--pid PID[,PID]] [--cc NAME]
+    load.py MODE HOST [--secs S] [--n N] [--outstanding K] [--size B] [--streams N] [--pid PID[,PID]] [--cc NAME]
     MODE: wait ping tcp-send tcp-recv udp-echo udp-flood connrate idle
 """
 
@@ -21,6 +21,8 @@ import statistics
 import struct
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -58,6 +60,7 @@ class Options(argparse.Namespace):
     n: int
     outstanding: int
     size: int
+    streams: int
     cc: str
     pid: str
 
@@ -135,38 +138,76 @@ def ping(options: Options) -> Result:
 
 def tcp_send(options: Options) -> Result:
     """Bulk, host to stack; the clock stops when the stack has read everything and closed."""
+    socks = [connect(options, DISCARD) for _ in range(options.streams)]
+    start = time.perf_counter()
+    sent = together([partial(pour, sock, start + options.secs) for sock in socks])
+    took = time.perf_counter() - start
+    name = socks[0].getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).rstrip(b"\0").decode()
+    retransmitted = sum(map(retransmits, socks))
+    for sock in socks:
+        sock.close()
+    return {"send_gbit_s": gbit_s(sum(sent), took), "cc": name, "retransmits": retransmitted, **shares(sent)}
+
+
+def pour(sock: socket.socket, end: float) -> int:
+    """Bytes sent until ``end``, once the peer has closed after the last of them."""
     data, sent = bytes(SEND_SIZE), 0
-    with connect(options, DISCARD) as sock:
-        start = time.perf_counter()
-        while time.perf_counter() - start < options.secs:
-            sent += sock.send(data)
-        sock.shutdown(socket.SHUT_WR)
-        while sock.recv(RECEIVE_SIZE):
-            pass
-        took = time.perf_counter() - start
-        name = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).rstrip(b"\0").decode()
-        retransmitted: int = struct.unpack_from("I", sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104), 100)[0]
-    return {"send_gbit_s": gbit_s(sent, took), "cc": name, "retransmits": retransmitted}
+    while time.perf_counter() < end:
+        sent += sock.send(data)
+    sock.shutdown(socket.SHUT_WR)
+    while sock.recv(RECEIVE_SIZE):
+        pass
+    return sent
 
 
 def tcp_recv(options: Options) -> Result:
-    """Bulk, stack to host; the first bytes start the clock."""
-    buffer, received = bytearray(RECEIVE_SIZE), 0
-    sock = connect(options, CHARGEN)
-    sock.recv_into(buffer)
+    """Bulk, stack to host; the first bytes of the last stream start the clock."""
+    socks = [connect(options, CHARGEN) for _ in range(options.streams)]
+    for sock in socks:
+        sock.recv(RECEIVE_SIZE)
     start = time.perf_counter()
-    while time.perf_counter() - start < options.secs:
+    received = together([partial(drain, sock, start + options.secs) for sock in socks])
+    took = time.perf_counter() - start
+    for sock in socks:
+        reset(sock)
+    return {"recv_gbit_s": gbit_s(sum(received), took), **shares(received)}
+
+
+def drain(sock: socket.socket, end: float) -> int:
+    """Bytes received until ``end``, or until the peer's."""
+    buffer, received = bytearray(RECEIVE_SIZE), 0
+    while time.perf_counter() < end:
         size = sock.recv_into(buffer)
         if size == 0:
             break
         received += size
-    took = time.perf_counter() - start
-    reset(sock)
-    return {"recv_gbit_s": gbit_s(received, took)}
+    return received
+
+
+def together(works: list[Callable[[], int]]) -> list[int]:
+    """Each in a thread of its own; one alone in this one."""
+    if len(works) == 1:
+        return [works[0]()]
+    with ThreadPoolExecutor(len(works)) as pool:
+        return [future.result() for future in [pool.submit(work) for work in works]]
+
+
+def retransmits(sock: socket.socket) -> int:
+    """tcpi_total_retrans."""
+    count: int = struct.unpack_from("I", sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104), 100)[0]
+    return count
+
+
+def shares(octets: list[int]) -> Result:
+    """What of several streams the least and the most got, of an even share."""
+    if len(octets) == 1:
+        return {}
+    even = max(sum(octets) / len(octets), 1)
+    return {"streams": len(octets), "least": round(min(octets) / even, 2), "most": round(max(octets) / even, 2)}
 
 
 def gbit_s(octets: int, seconds: float) -> float:
-    return round(octets * 8 / seconds / 1e9, 3)
+    return round(octets * 8 / seconds / 1e9, 6)
 
 
 def udp_echo(options: Options) -> Result:
@@ -304,6 +345,7 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=0)
     parser.add_argument("--outstanding", type=int, default=1)
     parser.add_argument("--size", type=int, default=64)
+    parser.add_argument("--streams", type=int, default=1)
     parser.add_argument("--cc", default="cubic")
     parser.add_argument("--pid", default="")
     print(json.dumps(measure(parser.parse_args(namespace=Options()))), flush=True)

@@ -51,7 +51,9 @@ def arguments_of(mode: str, effort: Effort) -> tuple[str, list[str]]:
     if outstanding:
         return UDP, ["--secs", str(effort.secs), "--outstanding", outstanding]
     runs = list(effort.arguments(mode))
-    name, arguments = runs[0]
+    if not runs:
+        raise Unavailable(f"there is no mode {mode!r}")
+    _, arguments = runs[0]
     # counted modes would be over before anything is seen of them
     more = {"ping": ["--n", "800"], "connrate": ["--n", str(int(effort.secs * 4000))]}
     return mode, more.get(mode, arguments)

@@ -1,12 +1,13 @@
 """Discard, chargen and echo on the kernel's own sockets, for the peers that end in the kernel; standard library only.
 
-python -m benchlib.servers      says "ready" and serves until it is ended
+python -m benchlib.servers [CC]     sends by that congestion control, says "ready" and serves until it is ended
 """
 
 from __future__ import annotations
 
 import select
 import socket
+import sys
 from typing import Final
 
 from benchlib.load import CHARGEN, DISCARD, ECHO
@@ -22,7 +23,8 @@ DATAGRAMS: Final = 64
 class Servers:
     """One thread, one epoll."""
 
-    def __init__(self) -> None:
+    def __init__(self, congestion: str = "") -> None:
+        self.congestion = congestion
         self.epoll = select.epoll()
         self.buffer = bytearray(READ_SIZE)
         self.discard = self.listen(DISCARD)
@@ -38,6 +40,8 @@ class Servers:
     def listen(self, port: int) -> socket.socket:
         sock = socket.create_server(("", port), backlog=BACKLOG)
         sock.setblocking(False)
+        if self.congestion:  # a namespace's sysctl takes fewer names than a socket's option
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, self.congestion.encode())
         self.epoll.register(sock, select.EPOLLIN)
         return sock
 
@@ -101,4 +105,4 @@ class Servers:
 
 
 if __name__ == "__main__":
-    Servers().run()
+    Servers(*sys.argv[1:2]).run()

@@ -74,11 +74,14 @@ class Ustack(Target):
     def start(self, lab: Lab) -> Running:
         self.check_form()
         namespace = lab.namespace()
+        return Running(namespace, [self.launch(lab, namespace)])
+
+    def launch(self, lab: Lab, namespace: Namespace, *options: str) -> Process:
+        """On a TAP in ``namespace``."""
         command = [self.python, SAFE_PATH, *self.wrapper, "-m", "ustack", "up", "--foreground"]
         command += ["--dev", LINK, "--addr", STACK, "--host-addr", HOST, "--serve", "echo,discard,chargen"]
-        command += ["--control", str(lab.directory / "control.sock"), "--log-level", "warning"]
-        process = lab.start(namespace, command + ([] if self.offload else ["--no-offload"]), self.environment())
-        return Running(namespace, [process])
+        command += ["--control", str(lab.directory / "control.sock"), "--log-level", "warning", *options]
+        return lab.start(namespace, command + ([] if self.offload else ["--no-offload"]), self.environment())
 
     def environment(self) -> dict[str, str]:
         """The sources for the interpreted form; what is installed beside ``python`` for the compiled one."""
@@ -178,9 +181,9 @@ class Pytcp(Target):
         return Running(namespace, [process])
 
 
-def serve(lab: Lab, namespace: Namespace) -> Process:
-    """The kernel's sockets with our services on them."""
-    command = [sys.executable, SAFE_PATH, "-m", "benchlib.servers"]
+def serve(lab: Lab, namespace: Namespace, congestion: str = "") -> Process:
+    """The kernel's sockets with our services on them; ``congestion``: other than the kernel's own."""
+    command = [sys.executable, SAFE_PATH, "-m", "benchlib.servers", *([congestion] if congestion else [])]
     process = lab.start(namespace, command, with_tools())
     wait_until(lambda: "ready" in process.output(), process, "did not start")
     return process
