@@ -14,6 +14,7 @@ from ustack.inet.sockaddr import INADDR_ANY
 from ustack.ipv4.options import ip_options_get
 from ustack.routing.flow import rt_tos2priority
 from ustack.sock import error
+from ustack.tcp.ecn import INET_ECN_MASK
 from ustack.wire.ipv4 import IP_HLEN
 
 if TYPE_CHECKING:
@@ -43,7 +44,6 @@ IP_MULTICAST_LOOP: Final = 34
 
 IP_PMTUDISC_OMIT: Final = 5
 #: The two ECN bits of the TOS byte; on a stream they are the connection's (RFC 3168 section 6.1).
-INET_ECN_MASK: Final = 3
 _INT: Final = Struct("=i")
 #: struct ip_mreqn: imr_multiaddr, imr_address (network order), and in the machine's order imr_ifindex.
 _ADDR: Final = Struct("!I")

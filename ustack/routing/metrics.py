@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from mypy_extensions import i64, mypyc_attr
 
 from ustack.routing.uapi import RTAX_ADVMSS, RTAX_CC_ALGO, RTAX_FEATURES, RTAX_HOPLIMIT, RTAX_MAX, RTAX_MTU
+from ustack.sysctl_names import TCP_CA_NAME_MAX
 
 if TYPE_CHECKING:
     from ustack.routing.fib_types import FibConfig, FibInfo
@@ -22,7 +23,6 @@ RTAX_FEATURE_MASK: Final[i64] = 0x1F
 #: The algorithm needs ECN: beside the user's features, and not shown with them.
 DST_FEATURE_ECN_CA: Final[i64] = 1 << 31
 
-TCP_CA_NAME_MAX: Final = 16  #: with the byte that ends it
 
 _MTU_MAX: Final[i64] = 65_535 - 15
 _ADVMSS_MAX: Final[i64] = 65_535 - 40

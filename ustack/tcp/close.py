@@ -32,10 +32,10 @@ from ustack.tcp.control import (
 )
 from ustack.tcp.finish import (
     drop_write_queues,
+    fin_wait2_alone,
     free_receive_queues,
     tcp_abort,
     tcp_done,
-    tcp_enter_time_wait,
 )
 from ustack.tcp.memory import tcp_check_oom
 from ustack.tcp.output import tcp_send_fin
@@ -115,21 +115,12 @@ def close_orderly(tp: TcpControl) -> None:
     if tp.state == TCP_CLOSE:
         return
     if tp.state == TCP_FIN_WAIT2:
-        close_fin_wait2(tp)
+        fin_wait2_alone(tp)
         return
     tp.tables.orphans.add(tp)
     if tcp_check_oom(tp, 0):
         tp.net.mib.tcpext.TCPAbortOnMemory += 1
         tcp_abort(tp, 0)
-
-
-def close_fin_wait2(tp: TcpControl) -> None:
-    """Only the peer's FIN is awaited: a TimeWait can do that, for as long as TCP_LINGER2 says."""
-    if tp.linger2 < 0:
-        tp.net.mib.tcpext.TCPAbortOnLinger += 1
-        tcp_abort(tp, 0)
-    else:
-        tcp_enter_time_wait(tp, TCP_FIN_WAIT2, tp.fin_timeout())
 
 
 def sk_stream_closing(tp: TcpControl) -> bool:

@@ -6,7 +6,7 @@ import errno
 
 from mypy_extensions import i64
 
-from ustack.sock import SHUTDOWN_MASK, TCP_CLOSE, TCP_CLOSE_WAIT, TCP_SYN_RECV, TCP_SYN_SENT
+from ustack.sock import SHUTDOWN_MASK, TCP_CLOSE, TCP_CLOSE_WAIT, TCP_FIN_WAIT2, TCP_SYN_RECV, TCP_SYN_SENT
 from ustack.tcp.congestion.cong import tcp_cleanup_congestion_control
 from ustack.tcp.control import TCP_TIMEWAIT_LEN, TcpControl
 from ustack.tcp.fastopen_syn import tcp_fastopen_active_disable_ofo_check
@@ -116,3 +116,12 @@ def tcp_abort(tp: TcpControl, code: i64) -> None:
         tcp_fail(tp, code)
     else:
         tcp_done(tp)
+
+
+def fin_wait2_alone(tp: TcpControl) -> None:
+    """Nobody owns it and only the peer's FIN is awaited: a TimeWait can do that, for as long as TCP_LINGER2 says."""
+    if tp.linger2 < 0:
+        tp.net.mib.tcpext.TCPAbortOnLinger += 1
+        tcp_abort(tp, 0)
+    else:
+        tcp_enter_time_wait(tp, TCP_FIN_WAIT2, tp.fin_timeout())

@@ -43,7 +43,7 @@ from ustack.tcp.delack import tcp_ack_snd_check
 from ustack.tcp.ecn import tcp_ecn_accept_cwr
 from ustack.tcp.fastopen import tcp_rcv_synrecv_state_fastopen
 from ustack.tcp.fastopen_syn import tcp_fastopen_active_disable
-from ustack.tcp.finish import tcp_abort, tcp_done, tcp_enter_time_wait, tcp_reset
+from ustack.tcp.finish import fin_wait2_alone, tcp_done, tcp_enter_time_wait, tcp_reset
 from ustack.tcp.memory import (
     PAGE_SIZE,
     sk_forced_mem_schedule,
@@ -419,15 +419,6 @@ def our_fin_acked(tp: TcpControl, th: TcpHeader) -> None:
         tcp_enter_time_wait(tp, TCP_TIME_WAIT, TCP_TIMEWAIT_LEN)
     elif tp.state == TCP_CLOSE:
         tcp_done(tp)
-
-
-def fin_wait2_alone(tp: TcpControl) -> None:
-    """Nobody owns it and only the peer's FIN is awaited: a TimeWait can do that."""
-    if tp.linger2 < 0:
-        tp.net.mib.tcpext.TCPAbortOnLinger += 1
-        tcp_abort(tp, 0)
-    else:
-        tcp_enter_time_wait(tp, TCP_FIN_WAIT2, tp.fin_timeout())
 
 
 def data_after_close(tp: TcpControl, packet: Packet, th: TcpHeader) -> bool:

@@ -15,7 +15,7 @@ HEADERS: Final[i64] = 40
 #: No window makes segments smaller than an IPv4 datagram of 68 bytes holds (bytes, options not counted).
 MIN_HALF_WINDOW: Final[i64] = 68 - 20
 #: Longest run of headers before the payload of a super-segment: IPv4 20 and TCP 60 (bytes).
-MAX_TCP_HEADER: Final[i64] = 80
+HEADERS_MAX: Final[i64] = 80
 
 
 def tcp_mtu_to_mss(tp: TcpControl, pmtu: i64) -> i64:
@@ -84,7 +84,7 @@ def tcp_current_mss(tp: TcpControl) -> i64:
 def sk_gso_max_size(tp: TcpControl) -> i64:
     """Most bytes of text that the way out takes in one super-segment; of a way to be found, the most that any takes."""
     dst = tp.dst_cache
-    return (GSO_MAX_SIZE if dst is None else dst.dev.gso_max_size) - 1 - MAX_TCP_HEADER
+    return (GSO_MAX_SIZE if dst is None else dst.dev.gso_max_size) - 1 - HEADERS_MAX
 
 
 def tcp_size_goal(tp: TcpControl) -> i64:
