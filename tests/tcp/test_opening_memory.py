@@ -21,16 +21,21 @@ def info(c: Peer) -> dict[str, int]:
 # seconds when data transmission begins"; Linux: wherever the handshake has measured nothing
 
 
+def expect_three_seconds(c: Peer) -> None:
+    """The first text is sent again after three seconds."""
+    c.mark()
+    c.app_send(b"x")
+    c.expect("PA", seq=1, data=b"x")
+    c.expect("PA", seq=1, data=b"x", at=3 * SEC)
+    c.inject("A", ack=2)
+
+
 def test_the_first_timeout_is_three_seconds_after_a_syn_was_lost() -> None:
     with syn_sent() as c:
         c.expect("S", seq=0, at=SEC)
         c.inject("SA", options=c.syn_options())
         c.expect("A", seq=1)
-        c.mark()
-        c.app_send(b"x")
-        c.expect("PA", seq=1, data=b"x")
-        c.expect("PA", seq=1, data=b"x", at=3 * SEC)
-        c.inject("A", ack=2)
+        expect_three_seconds(c)
 
 
 def test_the_first_timeout_is_three_seconds_after_a_syn_ack_was_lost() -> None:
@@ -38,11 +43,7 @@ def test_the_first_timeout_is_three_seconds_after_a_syn_ack_was_lost() -> None:
         c.expect("SA", seq=0, at=SEC)
         c.inject("A", seq=1, ack=1)
         c.app_accept()
-        c.mark()
-        c.app_send(b"x")
-        c.expect("PA", seq=1, data=b"x")
-        c.expect("PA", seq=1, data=b"x", at=3 * SEC)
-        c.inject("A", ack=2)
+        expect_three_seconds(c)
 
 
 def test_the_first_timeout_is_three_seconds_after_a_cookie_without_timestamps() -> None:
@@ -54,11 +55,7 @@ def test_the_first_timeout_is_three_seconds_after_a_cookie_without_timestamps() 
         c.expect("SA", seq=0, ack=1)
         c.inject("A", seq=1, ack=1)
         c.app_accept()
-        c.mark()
-        c.app_send(b"x")
-        c.expect("PA", seq=1, data=b"x")
-        c.expect("PA", seq=1, data=b"x", at=3 * SEC)
-        c.inject("A", ack=2)
+        expect_three_seconds(c)
 
 
 def test_timestamps_measure_in_spite_of_the_loss() -> None:

@@ -152,13 +152,19 @@ def test_who_is_bound_to_the_address_goes_first() -> None:
         c.out.clear()
 
 
+def half_open(c: Peer) -> Socket:
+    """The one listener there is; the peer's SYN has been answered."""
+    first = bound(c)
+    first.listen(8)
+    c.inject("S", sport=PEER_PORT, dport=SERVER_PORT, seq=0)
+    synack = c.out.pop(0)
+    c.irs, c.sport = synack.seq, SERVER_PORT
+    return first
+
+
 def test_a_handshake_under_way_stays_with_who_began_it() -> None:
     with Peer() as c:
-        first = bound(c)
-        first.listen(8)
-        c.inject("S", sport=PEER_PORT, dport=SERVER_PORT, seq=0)
-        synack = c.out.pop(0)
-        c.irs, c.sport = synack.seq, SERVER_PORT
+        first = half_open(c)
         others = [bound(c) for _ in range(3)]
         for sock in others:
             sock.listen(8)
@@ -176,11 +182,7 @@ def test_a_handshake_under_way_stays_with_who_began_it() -> None:
 def test_a_handshake_ends_with_who_began_it() -> None:
     """tcp_migrate_req is not there: the request dies with its listener, and the others' RST says so."""
     with Peer() as c:
-        first = bound(c)
-        first.listen(8)
-        c.inject("S", sport=PEER_PORT, dport=SERVER_PORT, seq=0)
-        synack = c.out.pop(0)
-        c.irs, c.sport = synack.seq, SERVER_PORT
+        first = half_open(c)
         second = bound(c)
         second.listen(8)
         first.close()
