@@ -43,7 +43,9 @@ def tcp_pacing_check(tp: TcpControl) -> bool:
     if tp.pacing_status == SK_PACING_NONE or tp.tcp_wstamp <= tp.net.now:
         return False
     timer = tp.pacing_timer
-    if timer is not None and not timer.pending:
+    if timer is None:
+        timer = tp.pacing_timer = tp.tables.new_pacing_timer(tp)
+    if not timer.pending:
         tp.net.timers.mod_timer(timer, tp.tcp_wstamp)
     return True
 

@@ -24,6 +24,7 @@ from ustack.tcp.reply import tcp_v4_send_reset
 from ustack.tcp.sock import TcpSock
 from ustack.tcp.syncookies import cookie_v4_check
 from ustack.tcp.tables import NO_ISN, TcpTables
+from ustack.tcp.timers import PacingTimer
 from ustack.tcp.timewait import tcp_timewait_state_process
 from ustack.tcp.transmit import tcp_send_ack
 from ustack.wire import tcp as wire
@@ -51,6 +52,9 @@ class Tables(TcpTables):
 
     def new_sock(self) -> TcpSock:
         return TcpSock(self.net, self, self.congestion.default())
+
+    def new_pacing_timer(self, tp: TcpControl) -> PacingTimer:
+        return PacingTimer(tp)
 
 
 class BatchEnd(Flusher):

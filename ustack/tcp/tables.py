@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ustack.tcp.ports import BindTable
     from ustack.tcp.request import RequestSock
     from ustack.tcp.timewait import TimeWait
+    from ustack.timer import Timer
 
 _SECRET_LEN: Final = 16
 #: Where an initial sequence number may be given: none is.
@@ -79,6 +80,10 @@ class TcpTables:
 
     def new_sock(self) -> TcpControl:
         """A fresh socket of the room's full class, with its timers."""
+        raise NotImplementedError
+
+    def new_pacing_timer(self, tp: TcpControl) -> Timer:
+        """What lets a paced connection go on; most never need one."""
         raise NotImplementedError
 
     def find_congestion(self, name: str) -> CongestionOps | None:

@@ -96,7 +96,6 @@ def attach_timers(tp: TcpControl) -> None:
     tp.retransmit_timer = RetransmitTimer(tp)
     tp.delack_timer = DelackTimer(tp)
     tp.keepalive_timer = KeepaliveTimer(tp)
-    tp.pacing_timer = PacingTimer(tp)
 
 
 def tcp_probe_timer(tp: TcpControl) -> None:
