@@ -43,10 +43,10 @@ def sock_with_queue() -> tuple[Sock, ErrorQueue, Bell]:
 def test_without_an_entry_there_is_nothing_to_receive() -> None:
     sk, _, _ = sock_with_queue()
     with pytest.raises(BlockingIOError):
-        inet_recv_error(sk, 100)
+        inet_recv_error(sk)
     sk.error_queue = None
     with pytest.raises(BlockingIOError):
-        inet_recv_error(sk, 100)
+        inet_recv_error(sk)
 
 
 def test_completions_that_follow_each_other_are_one_entry() -> None:
@@ -56,12 +56,12 @@ def test_completions_that_follow_each_other_are_one_entry() -> None:
     assert queue.zerocopy_done(sk, 1, 2)
     assert queue.zerocopy_done(sk, 4, 4)
     assert bell.rung == 0  # that is for who adds, when the owner may act
-    message = inet_recv_error(sk, 0)
+    message = inet_recv_error(sk)
     assert (message.data, message.flags) == (b"", MSG_ERRQUEUE)
     expected = struct.pack("=IBBBxII", 0, SO_EE_ORIGIN_ZEROCOPY, 0, SO_EE_CODE_ZEROCOPY_COPIED, 0, 2) + bytes(16)
     assert message.control == [(SOL_IP, IP_RECVERR, expected)]
     assert bell.rung == 1  # there is more
-    assert inet_recv_error(sk, 0).flags == MSG_ERRQUEUE
+    assert inet_recv_error(sk).flags == MSG_ERRQUEUE
     assert bell.rung == 1
 
 
@@ -72,13 +72,13 @@ def test_a_time_stands_before_what_it_is_of_and_only_for_who_wants_it() -> None:
         entry.length = 1
         queue.add(sk, entry)
     sk.tsflags = SOF_TIMESTAMPING_SOFTWARE
-    message = inet_recv_error(sk, 0)
+    message = inet_recv_error(sk)
     assert message.flags == MSG_ERRQUEUE | MSG_TRUNC
     assert message.control is not None
     assert message.control[0] == (SOL_SOCKET, SCM_TIMESTAMPING, struct.pack("=qq", 5, 7) + bytes(32))
     assert message.control[1][:2] == (SOL_IP, IP_RECVERR)
     sk.tsflags = 0
-    assert [row[:2] for row in inet_recv_error(sk, 0).control or []] == [(SOL_IP, IP_RECVERR)]
+    assert [row[:2] for row in inet_recv_error(sk).control or []] == [(SOL_IP, IP_RECVERR)]
 
 
 def test_the_receive_buffer_bounds_it() -> None:

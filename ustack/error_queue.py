@@ -95,10 +95,10 @@ class ErrorQueue:
         return self.add(sk, ExtendedError(0, SO_EE_ORIGIN_ZEROCOPY, SO_EE_CODE_ZEROCOPY_COPIED, low, high))
 
 
-def inet_recv_error(sk: Sock, room: i64) -> Message:
+def inet_recv_error(sk: Sock) -> Message:
     """The oldest entry, as control messages; EAGAIN if there is none (ip_recv_error).
 
-    Of the data that a time belongs to nothing is shown, whatever ``room`` there is: MSG_TRUNC says that it is missing.
+    Of the data that a time belongs to nothing is shown, whatever room there is: MSG_TRUNC says that it is missing.
     """
     queue = sk.error_queue
     if queue is None or not queue.entries:

@@ -33,6 +33,20 @@ TCP_CLOSE_WAIT: Final = 8
 TCP_LAST_ACK: Final = 9
 TCP_LISTEN: Final = 10
 TCP_CLOSING: Final = 11
+#: As ss(8) calls them.
+STATE_NAMES: Final = {
+    TCP_ESTABLISHED: "ESTAB",
+    TCP_SYN_SENT: "SYN-SENT",
+    TCP_SYN_RECV: "SYN-RECV",
+    TCP_FIN_WAIT1: "FIN-WAIT-1",
+    TCP_FIN_WAIT2: "FIN-WAIT-2",
+    TCP_TIME_WAIT: "TIME-WAIT",
+    TCP_CLOSE: "UNCONN",
+    TCP_CLOSE_WAIT: "CLOSE-WAIT",
+    TCP_LAST_ACK: "LAST-ACK",
+    TCP_LISTEN: "LISTEN",
+    TCP_CLOSING: "CLOSING",
+}
 
 RCV_SHUTDOWN: Final = 1
 SEND_SHUTDOWN: Final = 2
@@ -50,7 +64,6 @@ POLLRDHUP: Final = 0x2000
 MSG_OOB: Final = 0x1
 MSG_PEEK: Final = 0x2
 MSG_DONTROUTE: Final = 0x4
-MSG_CTRUNC: Final = 0x8
 MSG_TRUNC: Final = 0x20
 MSG_DONTWAIT: Final = 0x40
 MSG_EOR: Final = 0x80
@@ -129,8 +142,8 @@ class Message:
     ``inq``: bytes that are still to be read, where TCP_INQ asks for that (TCP_CM_INQ), else -1.
     """
 
-    def __init__(self, data: bytes, addr: i64, port: i64, flags: i64, inq: i64 = -1) -> None:
-        self.inq: i64 = inq
+    def __init__(self, data: bytes, addr: i64, port: i64, flags: i64) -> None:
+        self.inq: i64 = -1
         self.data: bytes = data
         self.addr: i64 = addr
         self.port: i64 = port

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.harness import code_of
 from tests.inet.doubles import OURS, PEER, FakeSock, World, fake
 from ustack.inet.family import SOCK_DGRAM, SOCK_RAW, SOCK_STREAM
 from ustack.inet.sockaddr import AF_UNSPEC, SockaddrIn
@@ -38,22 +38,12 @@ from ustack.sock import (
     Sock,
 )
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 TO = SockaddrIn(PEER, 80)
 
 
 @pytest.fixture
 def world() -> World:
     return World()
-
-
-def code_of(call: Callable[[], object]) -> int:
-    with pytest.raises(OSError) as caught:
-        call()
-    assert caught.value.errno is not None
-    return caught.value.errno
 
 
 # -- connect of a stream

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-import pytest
 from librt.strings import BytesWriter
 
 from tests.harness import Drops, Events
+from tests.harness import code_of as code_of
 from ustack.device.e1000 import E1000, NO_OFFLOAD
 from ustack.device.ring import NicRegisters
 from ustack.inet.family import SOCK_STREAM
@@ -32,8 +32,6 @@ from ustack.wire.ipv4 import (
 from ustack.wire.tcp import TCPHDR_ACK, TCPHDR_FIN, TCPHDR_SYN
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from ustack.inet.socket import Socket
 
 USEC: Final = 1_000
@@ -427,11 +425,3 @@ def tcp_sock(sock: Socket) -> TcpSock:
     sk = sock.sk
     assert isinstance(sk, TcpSock)
     return sk
-
-
-def code_of(call: Callable[[], object]) -> int:
-    """The errno that ``call`` raises."""
-    with pytest.raises(OSError) as caught:
-        call()
-    assert caught.value.errno is not None
-    return caught.value.errno

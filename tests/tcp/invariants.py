@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ustack.sock import TCP_CLOSE, TCP_LISTEN, TCP_SYN_RECV, TCP_SYN_SENT, TCP_TIME_WAIT
+from ustack.tcp.segment import TCPCB_LOST, TCPCB_SACKED_ACKED, TCPCB_SACKED_RETRANS
 from ustack.tcp.seq import after, before
 from ustack.wire.tcp import TCPHDR_SYN
 
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
     from ustack.tcp.segment import TcpSkb
     from ustack.tcp.sock import TcpSock
 
-SACKED_ACKED: Final = 0x01
-SACKED_RETRANS: Final = 0x02
-LOST: Final = 0x04
 M32: Final = 0xFFFF_FFFF
 
 
@@ -80,13 +78,13 @@ def check_scoreboard(tp: TcpSock, sent: list[TcpSkb]) -> None:
     """packets_out, sacked_out, lost_out and retrans_out are the sums over what is in flight."""
     assert all(skb.pcount >= 1 for skb in sent)
     assert tp.packets_out == sum(skb.pcount for skb in sent)
-    assert tp.lost_out == packets(sent, LOST)
-    assert tp.retrans_out == packets(sent, SACKED_RETRANS)
+    assert tp.lost_out == packets(sent, TCPCB_LOST)
+    assert tp.retrans_out == packets(sent, TCPCB_SACKED_RETRANS)
     if tp.sack_ok:
-        assert tp.sacked_out == packets(sent, SACKED_ACKED)
+        assert tp.sacked_out == packets(sent, TCPCB_SACKED_ACKED)
     assert tp.sacked_out + tp.lost_out <= tp.packets_out and tp.sacked_out >= 0
     assert tp.tcp_packets_in_flight() >= 0
-    assert not any(skb.sacked & SACKED_ACKED and skb.sacked & (LOST | SACKED_RETRANS) for skb in sent)
+    assert not any(skb.sacked & TCPCB_SACKED_ACKED and skb.sacked & (TCPCB_LOST | TCPCB_SACKED_RETRANS) for skb in sent)
     by_time: list[TcpSkb] = []
     queue = tp.rtx_queue
     link = None if queue is None else queue.tsorted_first

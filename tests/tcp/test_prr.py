@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def reducing(cwnd: int = 20) -> TcpSock:
     """``cwnd`` packets are in flight; the window comes down to half of it (Reno)."""
     tp = control_block()
-    tp.congestion = tp.tables.find_congestion("reno") or tp.congestion
+    tp.congestion = tp.tables.congestion.find("reno")
     tp.snd_cwnd = tp.packets_out = cwnd
     tcp_init_cwnd_reduction(tp)
     tp.ca_state = TCP_CA_RECOVERY
@@ -98,7 +98,7 @@ def test_what_was_undone_is_not_reduced_at_the_end() -> None:
 
 def test_cwr_is_entered_once_and_not_undone() -> None:
     tp = control_block()
-    tp.congestion = tp.tables.find_congestion("reno") or tp.congestion
+    tp.congestion = tp.tables.congestion.find("reno")
     tp.snd_cwnd = 20
     tp.prior_ssthresh = 77
     tcp_enter_cwr(tp)

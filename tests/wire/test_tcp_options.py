@@ -197,6 +197,15 @@ def test_a_truncated_aligned_timestamp_is_none(length: int) -> None:
     assert not tcp.aligned_timestamp(option, -1 - length)
 
 
+@pytest.mark.parametrize("options", [b"", NOP * 12, tcp.timestamp_option(1, 2), tcp.timestamp_option(1, 2) + NOP * 4])
+def test_a_header_tells_whether_timestamps_are_all_its_options(options: bytes) -> None:
+    out = BytesWriter()
+    tcp.emit(out, 1, 2, 3, 4, tcp.TCPHDR_ACK, 5, 0, 0, options)
+    segment = bytes(7) + out.getvalue() + tcp.timestamp_option(1, 2)
+    header = tcp.parse(segment, 7, len(segment))
+    assert header is not None and header.only_timestamps == (options == tcp.timestamp_option(1, 2))
+
+
 @given(U32, U32)
 @examples(100)
 def test_the_fast_look_and_the_parser_agree(tsval: int, tsecr: int) -> None:

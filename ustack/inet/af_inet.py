@@ -136,7 +136,7 @@ class InetOps(ProtoOps):
 
     def recvmsg(self, sock: Socket, length: i64, flags: i64) -> Message:
         if flags & MSG_ERRQUEUE:
-            return inet_recv_error(sock.sk, length)
+            return inet_recv_error(sock.sk)
         return sock.sk.recvmsg(length, flags)
 
     def setsockopt(self, sock: Socket, level: i64, name: i64, value: int | bytes) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from mypy_extensions import i64
 
+from ustack.error_queue import IP_RECVERR as IP_RECVERR
 from ustack.inet.family import SOCK_RAW, SOCK_STREAM
 from ustack.inet.security import CAP_NET_ADMIN, CAP_NET_RAW
 from ustack.inet.sockaddr import INADDR_ANY
@@ -31,7 +32,6 @@ IP_HDRINCL: Final = 3
 IP_OPTIONS: Final = 4
 IP_PKTINFO: Final = 8
 IP_MTU_DISCOVER: Final = 10
-IP_RECVERR: Final = 11
 IP_MTU: Final = 14
 IP_FREEBIND: Final = 15
 IP_TRANSPARENT: Final = 19
@@ -43,7 +43,6 @@ IP_MULTICAST_TTL: Final = 33
 IP_MULTICAST_LOOP: Final = 34
 
 IP_PMTUDISC_OMIT: Final = 5
-#: The two ECN bits of the TOS byte; on a stream they are the connection's (RFC 3168 section 6.1).
 _INT: Final = Struct("=i")
 #: struct ip_mreqn: imr_multiaddr, imr_address (network order), and in the machine's order imr_ifindex.
 _ADDR: Final = Struct("!I")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from mypy_extensions import i64
 
+from ustack.device.net_device import IFNAMSIZ
 from ustack.error_queue import (
     SOF_TIMESTAMPING_MASK,
     SOF_TIMESTAMPING_OPT_ID,
@@ -15,6 +16,8 @@ from ustack.error_queue import (
     SOF_TIMESTAMPING_OPT_STATS,
     SOF_TIMESTAMPING_OPT_TSONLY,
 )
+from ustack.error_queue import SOL_IP as SOL_IP
+from ustack.error_queue import SOL_SOCKET as SOL_SOCKET
 from ustack.inet.family import SOCK_STREAM
 from ustack.inet.security import CAP_NET_ADMIN, CAP_NET_RAW, Cred
 from ustack.inet.sockaddr import AF_INET
@@ -29,7 +32,6 @@ if TYPE_CHECKING:
     from ustack.net import Net
 
 # include/uapi/asm-generic/socket.h
-SOL_SOCKET: Final = 1
 SO_REUSEADDR: Final = 2
 SO_TYPE: Final = 3
 SO_ERROR: Final = 4
@@ -66,9 +68,6 @@ SO_BUF_LOCK: Final = 72
 SOCK_SNDBUF_LOCK: Final = 1
 SOCK_RCVBUF_LOCK: Final = 2
 
-SOL_IP: Final = 0
-#: Room for the name of a device with its NUL, bytes.
-IFNAMSIZ: Final = 16
 
 INT_MAX: Final[i64] = 0x7FFF_FFFF
 ENOTSUPP: Final = 524  #: "Operation is not supported" inside Linux (include/linux/errno.h), which gets out here

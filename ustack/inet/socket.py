@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from mypy_extensions import i64, mypyc_attr
 
+from ustack.error_queue import SOL_IP
 from ustack.inet.sockaddr import AF_INET, AF_UNSPEC, SockaddrIn, SocketAddress, sockaddr_in
 from ustack.sock import MSG_DONTWAIT, MSG_FASTOPEN, NOBODY, POLLHUP, error
 
@@ -31,7 +32,6 @@ SHUT_RD: Final = 0
 SHUT_WR: Final = 1
 SHUT_RDWR: Final = 2
 
-SOL_IP: Final = 0
 _UINT: Final = Struct("=I")
 #: What one call moves at most, bytes (include/linux/fs.h).
 MAX_RW_COUNT: Final[i64] = 0x7FFF_F000

@@ -35,11 +35,10 @@ def tcp_v4_syn_recv_sock(req: RequestSock, packet: Packet, th: TcpHeader) -> Tcp
     """
     listener = req.listener
     net = req.tables.net
-    queue = listener.accept_queue
-    if listener.state != TCP_LISTEN or queue is None:
+    if listener.state != TCP_LISTEN or listener.accept_queue is None:
         net.drop(packet, Reason.SOCKET_CLOSE)
         return None
-    if len(queue) > listener.max_ack_backlog:
+    if sk_acceptq_is_full(listener):
         req.acked = True
         if req.hashed and net.sysctl.tcp_abort_on_overflow:
             tcp_v4_send_reset(req.tables, packet, th, listener.mark)
@@ -55,6 +54,10 @@ def tcp_v4_syn_recv_sock(req: RequestSock, packet: Packet, th: TcpHeader) -> Tcp
     req.tables.insert(child)
     child.parent = listener
     return child
+
+
+def sk_acceptq_is_full(listener: TcpControl) -> bool:
+    return listener.accept_queue is not None and len(listener.accept_queue) > listener.max_ack_backlog
 
 
 def inherit(child: TcpControl, listener: TcpControl) -> None:

@@ -118,7 +118,7 @@ def take_ack(tp: TcpControl, th: TcpHeader, state: AckState, length: i64, prior_
         tp.bytes_acked += distance(prior_una, th.ack_seq)
         tp.snd_una = th.ack_seq
     sacks = tp.rx_sacks
-    if sacks is not None and sacks and tp.sack_ok:
+    if sacks and tp.sack_ok:
         state.flag |= FLAG_SLOWPATH
         tcp_sacktag_write_queue(tp, sacks, th.ack_seq, prior_una, state)
     if tcp_ecn_rcv_ecn_echo(tp, th):
@@ -138,7 +138,7 @@ def tcp_old_ack(tp: TcpControl, th: TcpHeader, state: AckState) -> i64:
         tcp_send_challenge_ack(tp)
         return ACK_TOO_OLD
     sacks = tp.rx_sacks
-    if sacks is not None and sacks and tp.sack_ok:
+    if sacks and tp.sack_ok:
         prior_delivered = tp.delivered
         tcp_sacktag_write_queue(tp, sacks, th.ack_seq, una, state)
         tcp_count_delivered(tp, state.sack_delivered, False)

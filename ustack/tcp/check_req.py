@@ -124,8 +124,7 @@ def unacceptable(req: RequestSock, th: TcpHeader, options: wire.TcpOptions, fast
         # RFC 7323 4.2: only an echo of what a SYN-ACK of ours has said shows that the peer has seen one
         if options.tsecr and not fastopen and not between(options.tsecr, req.tsval_first, req.tsval_last):
             return Reason.TCP_RFC7323_TSECR
-    end = th.seq + (th.end - th.payload) + (1 if th.flags & TCPHDR_SYN else 0) + (1 if th.flags & TCPHDR_FIN else 0)
     # a SYN with the number of the first one counts as what comes after it (RFC 9293: "trim the segment")
-    if not tcp_in_window(th.seq, end & 0xFFFF_FFFF, req.rcv_nxt, (req.rcv_nxt + req.window.wnd) & 0xFFFF_FFFF):
+    if not tcp_in_window(th.seq, th.end_seq(), req.rcv_nxt, (req.rcv_nxt + req.window.wnd) & 0xFFFF_FFFF):
         return Reason.TCP_INVALID_SEQUENCE
     return None

@@ -56,7 +56,7 @@ def tcp_clean_rtx_queue(tp: TcpControl, state: AckState, prior_fack: i64, prior_
         if after(skb.end_seq, tp.snd_una):
             if skb.pcount == 1 or not after(tp.snd_una, skb.seq):
                 break
-            acked = tcp_tso_acked(tp, skb)
+            acked = tcp_trim_head(tp, skb)  # of a super-segment the rest stays (tcp_tso_acked)
             if acked == 0:
                 break
             fully_acked = False
@@ -83,11 +83,6 @@ def tcp_clean_rtx_queue(tp: TcpControl, state: AckState, prior_fack: i64, prior_
         # the RTO is not put off by what was sent after the head was: it might be for ever
         state.flag |= FLAG_SET_XMIT_TIMER
     tp.congestion.pkts_acked(tp, pkts_acked, state.rate.rtt, state.rate.prior_in_flight)
-
-
-def tcp_tso_acked(tp: TcpControl, skb: TcpSkb) -> i64:
-    """Part of a super-segment is acknowledged: keep the rest; how many packets went."""
-    return tcp_trim_head(tp, skb, distance(skb.seq, tp.snd_una))
 
 
 def take_off(tp: TcpControl, queue: RtxQueue, skb: TcpSkb) -> None:

@@ -21,6 +21,7 @@ from ustack.sock import (
     TCP_SYN_SENT,
 )
 from ustack.tcp.congestion.cong import tcp_cleanup_congestion_control
+from ustack.tcp.connect import unconnected
 from ustack.tcp.control import (
     TCP_CHRONO_UNSPEC,
     TCP_DELACK_MAX,
@@ -160,12 +161,7 @@ def tcp_disconnect(tp: TcpControl) -> None:
     tp.shutdown = 0
     tp.fin_queued = False
     tp.fin_received = False
-    tp.daddr = 0
-    tp.dport = 0
-    tp.dst_cache = None
-    if not tp.bound_addr:
-        tp.saddr = 0
-        tp.rcv_saddr = 0
+    unconnected(tp)
     forget_path(tp)
     forget_connection(tp)
 

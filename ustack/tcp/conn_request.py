@@ -11,7 +11,7 @@ from mypy_extensions import i64
 
 from ustack.drop import Reason
 from ustack.dst import to_many
-from ustack.tcp.accept import tcp_accept_queue_add
+from ustack.tcp.accept import sk_acceptq_is_full, tcp_accept_queue_add
 from ustack.tcp.ecn import tcp_ecn_create_request
 from ustack.tcp.fastopen import tcp_try_fastopen
 from ustack.tcp.request import RequestSock, inet_csk_route_req
@@ -94,10 +94,6 @@ def send_cookie(listener: TcpControl, packet: Packet, th: TcpHeader, dst: Dst, o
 
 def inet_csk_reqsk_queue_is_full(listener: TcpControl) -> bool:
     return listener.syn_queue_len > listener.max_ack_backlog
-
-
-def sk_acceptq_is_full(listener: TcpControl) -> bool:
-    return listener.accept_queue is not None and len(listener.accept_queue) > listener.max_ack_backlog
 
 
 def tcp_syn_flood_action(listener: TcpControl) -> bool:

@@ -28,13 +28,13 @@ from ustack.tcp.notify import STATE_CHANGE, WRITE_SPACE, tcp_wake
 from ustack.tcp.pacing import tcp_update_pacing_rate
 from ustack.tcp.request import advertised_mss, link_window
 from ustack.tcp.rtt import tcp_rearm_rto
+from ustack.tcp.scoreboard import tcp_skb_timestamp_ts
 from ustack.tcp.segment import TcpSkb
 from ustack.tcp.states import Event
 from ustack.tcp.tables import NO_ISN
 from ustack.tcp.timewait import tcp_twsk_take
 from ustack.tcp.transmit import tcp_transmit_skb
 from ustack.tcp.window import tcp_init_receive, tcp_select_initial_window
-from ustack.timer import NSEC_PER_MSEC
 from ustack.wire.checksum import csum_tcpudp_nofold
 from ustack.wire.ipv4 import IPPROTO_TCP
 from ustack.wire.tcp import TCPHDR_SYN
@@ -77,7 +77,7 @@ def tcp_v4_connect(tp: TcpControl, addr: i64, port: i64) -> None:
 
 
 def unconnected(tp: TcpControl) -> None:
-    """The open failed before it began: as if it had not been asked for."""
+    """No peer any more, or none yet where an open failed before it began."""
     tp.dst_cache = None
     tp.daddr = tp.dport = 0
     if not tp.bound_addr:
@@ -168,7 +168,7 @@ def tcp_init_transfer(tp: TcpControl) -> None:
 def tcp_try_undo_spurious_syn(tp: TcpControl) -> None:
     """A SYN or SYN-ACK went again in vain: the timestamp echoed is that of the first. Nothing was lost."""
     if tp.undo_marker and tp.retrans_stamp and tp.saw_tstamp:
-        if tp.rcv_tsecr == (tp.retrans_stamp // NSEC_PER_MSEC + tp.tsoffset) & 0xFFFF_FFFF:
+        if tp.rcv_tsecr == tcp_skb_timestamp_ts(tp, tp.retrans_stamp):
             tp.undo_marker = 0
 
 

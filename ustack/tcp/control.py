@@ -50,7 +50,6 @@ TCP_INFINITE_CWND: Final[i64] = 0x7FFF_FFFF
 TCP_INFINITE_SSTHRESH: Final[i64] = 0x7FFF_FFFF
 #: RFC 9293 MUST-15: "default ... 536" for IPv4 without an MSS option.
 TCP_MSS_DEFAULT: Final[i64] = 536
-TCP_MAX_WSCALE: Final = 14
 TCP_MIN_MSS: Final[i64] = 88
 TCP_FASTRETRANS_THRESH: Final[i64] = 3
 #: RFC 7323 section 5.5: a TS.Recent older than 24 days is no longer believed.

@@ -136,14 +136,12 @@ def tcp_ecn_openreq_child(child: TcpControl, ecn_ok: bool) -> None:
 
 
 def tcp_ecn_send(tp: TcpControl, seq: i64, flags: i64, length: i64) -> i64:
-    """The flags of a segment about to be sent (no SYN), ECE and CWR added; sets ``tp.tos`` for it.
+    """The flags of a segment about to be sent (no SYN) once ECN is agreed, ECE and CWR added; sets ``tp.tos`` for it.
 
     RFC 3168 6.1.5: "the ECN-capable TCP data sender MUST NOT set either an ECT codepoint or the CWR bit [...] in the IP
     header for retransmitted data packets"; 6.1.4: nor ECT on pure ACKs. 6.1.2: CWR goes on "the first new data packet
     sent after the window reduction", and a super-segment's first piece alone may carry it.
     """
-    if not tp.ecn_flags & TCP_ECN_OK:
-        return flags
     if length and not before(seq, tp.snd_nxt):
         INET_ECN_xmit(tp)
         if tp.ecn_flags & TCP_ECN_QUEUE_CWR:

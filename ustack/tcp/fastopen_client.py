@@ -106,6 +106,5 @@ def cache_set(tp: TcpControl, options: TcpOptions, unacked: bool) -> None:
         block.try_exp = try_exp
     if syn_lost:
         block.syn_loss += 1
-        block.last_syn_loss = tp.net.now
     else:
         block.syn_loss = 0

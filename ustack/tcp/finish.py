@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import errno
+from typing import TYPE_CHECKING
 
 from mypy_extensions import i64
 
 from ustack.sock import SHUTDOWN_MASK, TCP_CLOSE, TCP_CLOSE_WAIT, TCP_FIN_WAIT2, TCP_SYN_RECV, TCP_SYN_SENT
 from ustack.tcp.congestion.cong import tcp_cleanup_congestion_control
-from ustack.tcp.control import TCP_TIMEWAIT_LEN, TcpControl
 from ustack.tcp.fastopen_syn import tcp_fastopen_active_disable_ofo_check
 from ustack.tcp.memory import sk_mem_reclaim
 from ustack.tcp.notify import ERROR_REPORT, STATE_CHANGE, tcp_wake
@@ -19,6 +19,9 @@ from ustack.tcp.timewait import tcp_time_wait
 from ustack.tcp.transmit import NO_PIECES, tcp_acceptable_seq, tcp_established_options, tcp_send_segment
 from ustack.tcp.tx_watch import tcp_tx_purged
 from ustack.wire.tcp import TCPHDR_ACK, TCPHDR_RST
+
+if TYPE_CHECKING:
+    from ustack.tcp.control import TcpControl
 
 
 def tcp_done(tp: TcpControl) -> None:
@@ -73,7 +76,7 @@ def free_receive_queues(tp: TcpControl) -> None:
 
 def tcp_enter_time_wait(tp: TcpControl, substate: i64, lasting: i64) -> None:
     """Leave a TimeWait behind and finish the socket; ``substate`` as in timewait.py."""
-    tcp_time_wait(tp, substate, lasting if lasting else TCP_TIMEWAIT_LEN)
+    tcp_time_wait(tp, substate, lasting)
     tcp_done(tp)
 
 

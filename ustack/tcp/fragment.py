@@ -8,7 +8,7 @@ from mypy_extensions import i64
 
 from ustack.tcp.scoreboard import tcp_adjust_pcount, tcp_highest_sack_replace
 from ustack.tcp.segment import SKB_OVERHEAD, TCPCB_EVER_RETRANS, TCPCB_SACKED_ACKED, TcpSkb
-from ustack.tcp.seq import after
+from ustack.tcp.seq import after, distance
 from ustack.wire.tcp import TCPHDR_SYN
 
 if TYPE_CHECKING:
@@ -43,9 +43,10 @@ def tcp_fragment_rtx(tp: TcpControl, skb: TcpSkb, length: i64, mss: i64) -> TcpS
     return rest
 
 
-def tcp_trim_head(tp: TcpControl, skb: TcpSkb, length: i64) -> i64:
-    """Forget the first ``length`` bytes, which are acknowledged; how many packets fewer it counts for now."""
+def tcp_trim_head(tp: TcpControl, skb: TcpSkb) -> i64:
+    """Forget the bytes before SND.UNA, which lies in ``skb``; how many packets fewer it counts for now."""
     had = skb.pcount
+    length = distance(skb.seq, tp.snd_una)
     skb.trim_head(length)
     tp.wmem_queued -= length
     if had > 1:
@@ -59,7 +60,23 @@ def tcp_wmem_free_skb(tp: TcpControl, skb: TcpSkb) -> None:
     tp.wmem_queued -= skb.len + (0 if skb.flags & TCPHDR_SYN else SKB_OVERHEAD)
 
 
-# -- joining small segments that are sent again
+# -- joining
+
+
+def tcp_skb_join(tp: TcpControl, skb: TcpSkb, following: TcpSkb) -> None:
+    """``following`` becomes the end of ``skb``; its place in a queue, and what they count for, is the caller's."""
+    skb.pieces = skb.pieces + following.pieces
+    skb.len += following.len
+    skb.end_seq = following.end_seq
+    skb.flags |= following.flags
+    skb.sacked |= following.sacked & TCPCB_EVER_RETRANS
+    skb.eor = following.eor
+    if following is tp.retransmit_skb_hint:
+        tp.retransmit_skb_hint = skb
+    tp.wmem_queued -= SKB_OVERHEAD
+
+
+# -- small segments that are sent again
 
 
 def tcp_retrans_try_collapse(tp: TcpControl, skb: TcpSkb, space: i64) -> None:
@@ -87,13 +104,5 @@ def tcp_collapse_retrans(tp: TcpControl, skb: TcpSkb, following: TcpSkb) -> None
     """``following`` becomes the end of ``skb``."""
     tcp_highest_sack_replace(tp, following, skb)
     tp.in_flight().remove(following)
-    skb.pieces = skb.pieces + following.pieces
-    skb.len += following.len
-    skb.end_seq = following.end_seq
-    skb.flags |= following.flags
-    skb.sacked |= following.sacked & TCPCB_EVER_RETRANS
-    skb.eor = following.eor
-    if following is tp.retransmit_skb_hint:
-        tp.retransmit_skb_hint = skb
+    tcp_skb_join(tp, skb, following)
     tcp_adjust_pcount(tp, following, following.pcount)
-    tp.wmem_queued -= SKB_OVERHEAD

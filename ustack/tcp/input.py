@@ -35,10 +35,16 @@ from ustack.tcp.control import (
     TCP_CHRONO_SNDBUF_LIMITED,
     TCP_MAX_QUICKACKS,
     TCP_TIMEWAIT_LEN,
-    TIMESTAMP_LEN,
     TcpControl,
 )
-from ustack.tcp.data import take_text, tcp_data_queue, tcp_data_ready, tcp_event_data_recv, tcp_queue_rcv
+from ustack.tcp.data import (
+    segment_count,
+    take_text,
+    tcp_data_queue,
+    tcp_data_ready,
+    tcp_event_data_recv,
+    tcp_queue_rcv,
+)
 from ustack.tcp.delack import tcp_ack_snd_check
 from ustack.tcp.ecn import tcp_ecn_accept_cwr
 from ustack.tcp.fastopen import tcp_rcv_synrecv_state_fastopen
@@ -130,11 +136,10 @@ def count_ack(tp: TcpControl, th: TcpHeader, window: i64, length: i64) -> None:
 def predicted_options(tp: TcpControl, packet: Packet, th: TcpHeader) -> bool:
     """True if the options are just the agreed ones: none, or a timestamp that is not old."""
     tp.rx_sacks = None  # those of a segment that was refused are not this one's
-    options_len = th.payload - th.options
     if not tp.tstamp_ok:
         tp.saw_tstamp = False
-        return options_len == 0
-    if options_len != TIMESTAMP_LEN or not wire.aligned_timestamp(packet.buf, th.options):
+        return th.payload == th.options
+    if not th.only_timestamps:
         return False
     tp.saw_tstamp = True
     tp.rcv_tsval = u32(packet.buf, th.options + 4)
@@ -359,9 +364,9 @@ def tcp_rcv_state_process(tp: TcpControl, packet: Packet, th: TcpHeader) -> None
     """A segment for a socket that is neither established nor listening (tcp_rcv_state_process)."""
     if tp.state == TCP_CLOSE:
         return tp.net.drop(packet, Reason.TCP_CLOSE)
-    take_options(tp, packet, th)
     if tp.state == TCP_SYN_SENT:
         return tcp_rcv_synsent(tp, packet, th)
+    take_options(tp, packet, th)
     if tp.fastopen_rsk is not None and not tcp_check_fastopen_req(tp, packet, th):
         return
     if not th.flags & (TCPHDR_ACK | TCPHDR_RST | TCPHDR_SYN):
@@ -454,9 +459,7 @@ def tcp_v4_do_rcv(tp: TcpControl, packet: Packet, th: TcpHeader) -> None:
 def tcp_segs_in(tp: TcpControl, packet: Packet, th: TcpHeader) -> None:
     """Count the segments of the wire, of a merged one each."""
     length = th.end - th.payload
-    count: i64 = 1
-    if packet.gso_size and length > packet.gso_size:
-        count = (length + packet.gso_size - 1) // packet.gso_size
+    count = segment_count(packet, length)
     tp.segs_in += count
     if length:
         tp.data_segs_in += count

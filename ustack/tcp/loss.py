@@ -60,8 +60,7 @@ def tcp_timeout_mark_lost(tp: TcpControl) -> None:
     queue = tp.in_flight()
     for skb in queue:
         if reneging:
-            if skb.sacked & TCPCB_SACKED_ACKED:
-                skb.sacked &= ~TCPCB_SACKED_ACKED
+            skb.sacked &= ~TCPCB_SACKED_ACKED
         elif skb is not head and tcp_rack_skb_timeout(tp, skb, 0) > 0:
             continue
         tcp_mark_skb_lost(tp, skb)

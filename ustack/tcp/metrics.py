@@ -27,7 +27,6 @@ class TcpMetric:
         self.exp: bool = False  #: the cookie came in the experimental option
         self.try_exp: i64 = 0  #: 1: ask for one in the experimental option; 2: that was in vain too
         self.syn_loss: i64 = 0  #: SYNs with data that were lost since one got through
-        self.last_syn_loss: i64 = 0
 
 
 class TcpMetrics:
@@ -58,7 +57,7 @@ class TcpMetrics:
 
     def prove(self, saddr: i64, daddr: i64) -> None:
         """A handshake with ``daddr`` is done."""
-        found = self.blocks.get(_key(saddr, daddr))
+        found = self.lookup(saddr, daddr)
         if found is None:
             found = self.get(saddr, daddr)
         found.proven = True

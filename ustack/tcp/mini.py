@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar
 from mypy_extensions import i64
 
 from ustack.tcp.control import TCP_PAWS_24DAYS
+from ustack.tcp.reply import send_bare
 from ustack.tcp.seq import after, before
 from ustack.timer import NSEC_PER_MSEC, NSEC_PER_SEC, Timer
 from ustack.wire import tcp as wire
-from ustack.wire.tcp import TCPHDR_FIN, TCPHDR_SYN
+from ustack.wire.tcp import TCPHDR_ACK, TCPHDR_FIN, TCPHDR_SYN
 
 if TYPE_CHECKING:
     from ustack.tcp.tables import TcpTables
@@ -56,6 +57,14 @@ class MiniSock(Timer):
     def ack_options(self) -> bytes:
         """The options of an ACK."""
         return wire.timestamp_option(self.mstamp(), self.ts_recent) if self.tstamp_ok else b""
+
+    def tcp_v4_send_ack(self, seq: i64, ack: i64, window: i64, tos: i64, oif: i64) -> None:
+        """Tell the peer where we are, <SEQ=``seq``><ACK=``ack``><CTL=ACK>; ``window``: the field."""
+        laddr, raddr, lport, rport = self.laddr, self.raddr, self.lport, self.rport
+        options = self.ack_options()
+        send_bare(
+            self.tables, laddr, raddr, lport, rport, seq, ack, TCPHDR_ACK, window, options, tos, mark=self.mark, oif=oif
+        )
 
     def oow_rate_limited(self, th: TcpHeader) -> bool:
         """True if something unacceptable was answered less than tcp_invalid_ratelimit ago, and ``th`` may itself be an

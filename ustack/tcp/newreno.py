@@ -6,7 +6,7 @@ from mypy_extensions import i64
 
 from ustack.tcp.control import TCP_CA_RECOVERY, TcpControl
 from ustack.tcp.fragment import tcp_fragment_rtx
-from ustack.tcp.scoreboard import tcp_any_retrans_done, tcp_count_delivered, tcp_mark_skb_lost
+from ustack.tcp.scoreboard import tcp_count_delivered, tcp_mark_skb_lost, tcp_retrans_stamp_cleanup
 from ustack.tcp.segment import TCPCB_LOST
 
 
@@ -53,8 +53,7 @@ def tcp_is_non_sack_preventing_reopen(tp: TcpControl) -> bool:
     duplicate ACKs for what was sent twice must not begin another recovery. SACK can tell them apart."""
     if tp.sack_ok or tp.snd_una != tp.high_seq:
         return False
-    if not tcp_any_retrans_done(tp):
-        tp.retrans_stamp = 0
+    tcp_retrans_stamp_cleanup(tp)
     return True
 
 

@@ -24,6 +24,7 @@ from ustack.tcp.control import (
     TcpControl,
 )
 from ustack.tcp.data import tcp_data_ready
+from ustack.tcp.fastopen import KEY_LEN
 from ustack.tcp.notify import WRITE_SPACE, tcp_wake
 from ustack.tcp.output import tcp_push_pending_frames
 from ustack.tcp.receive import tcp_cleanup_rbuf
@@ -31,8 +32,8 @@ from ustack.tcp.rtt import TCP_TIMEOUT_MIN
 from ustack.tcp.states import CAN_SEND, in_set
 from ustack.tcp.window import MAX_TCP_WINDOW, WINDOW_CLAMP_MIN, tcp_follow_clamp
 from ustack.timer import NSEC_PER_MSEC, NSEC_PER_SEC, NSEC_PER_USEC
+from ustack.wire.ipv4 import IPPROTO_TCP as IPPROTO_TCP
 
-IPPROTO_TCP: Final = 6
 TCP_NODELAY: Final = 1
 TCP_MAXSEG: Final = 2
 TCP_CORK: Final = 3
@@ -72,7 +73,6 @@ MAX_TCP_KEEPCNT: Final = 127
 MAX_TCP_SYNCNT: Final = 127
 TCP_FIN_TIMEOUT_MAX: Final = 120
 TCP_RTO_MAX_SEC: Final = 120
-TCP_FASTOPEN_KEY_LENGTH: Final = 16
 
 _UNUSED: Final = (TCP_CLOSE, TCP_LISTEN)
 
@@ -100,7 +100,7 @@ def algorithm_name(value: int | bytes) -> str:
 
 def set_fastopen_key(tp: TcpControl, value: int | bytes) -> None:
     """The key that signs cookies, or two of them: the second is still taken, but none is made with it."""
-    if isinstance(value, int) or len(value) not in (TCP_FASTOPEN_KEY_LENGTH, 2 * TCP_FASTOPEN_KEY_LENGTH):
+    if isinstance(value, int) or len(value) not in (KEY_LEN, 2 * KEY_LEN):
         raise error(errno.EINVAL)
     tp.fastopen_key = bytes(value)
 

@@ -18,7 +18,6 @@ from ustack.sock import (
 from ustack.tcp.chrono import tcp_chrono_start, tcp_chrono_stop
 from ustack.tcp.control import (
     ICSK_TIME_PROBE0,
-    SK_PACING_NONE,
     TCP_CHRONO_BUSY,
     TCP_CHRONO_RWND_LIMITED,
     TCP_NAGLE_OFF,
@@ -26,7 +25,7 @@ from ustack.tcp.control import (
     TcpControl,
 )
 from ustack.tcp.cwnd import tcp_cwnd_validate, tcp_in_cwnd_reduction
-from ustack.tcp.fragment import tcp_fragment
+from ustack.tcp.fragment import tcp_fragment, tcp_skb_join
 from ustack.tcp.mss import tcp_current_mss
 from ustack.tcp.mtu import PROBE_WAIT, tcp_mtu_probe
 from ustack.tcp.pacing import tcp_pacing_check
@@ -91,7 +90,7 @@ def tcp_check_probe_timer(tp: TcpControl) -> None:
         tp.reset_xmit_timer(ICSK_TIME_PROBE0, tcp_probe0_when(tp))
 
 
-def tcp_write_xmit(tp: TcpControl, nonagle: i64, push_one: i64 = 0) -> bool:
+def tcp_write_xmit(tp: TcpControl, nonagle: i64, push_one: i64 = PUSH_ALL) -> bool:
     """Send from the head of the write queue while windows, Nagle and pacing allow.
 
     True if all is stuck with nothing in flight. ``push_one``: PUSH_ONE or PUSH_PROBE for a single burst.
@@ -101,13 +100,13 @@ def tcp_write_xmit(tp: TcpControl, nonagle: i64, push_one: i64 = 0) -> bool:
     queue = tp.writes()
     held: i64 = 0
     sent: i64 = 0
-    if tp.mtup_enabled and push_one == 0:
+    if tp.mtup_enabled and push_one == PUSH_ALL:
         probed = tcp_mtu_probe(tp)
         if probed == PROBE_WAIT:
             return False
         sent = max(probed, 0)
     while queue:
-        if tp.pacing_status != SK_PACING_NONE and tcp_pacing_check(tp):
+        if tcp_pacing_check(tp):
             break
         skb = queue[0]
         quota = min(tcp_cwnd_test(tp), max_segs)
@@ -131,7 +130,7 @@ def tcp_write_xmit(tp: TcpControl, nonagle: i64, push_one: i64 = 0) -> bool:
             break
         tcp_event_new_data_sent(tp, skb, mss)
         sent += skb.pcount
-        if push_one:
+        if push_one != PUSH_ALL:
             break
     return tcp_write_done(tp, sent, held, push_one)
 
@@ -201,13 +200,8 @@ def tcp_grow_skb(tp: TcpControl, skb: TcpSkb, amount: i64) -> None:
         following.len -= amount
         skb.end_seq = following.seq = (following.seq + amount) & 0xFFFF_FFFF
         return
-    skb.pieces = skb.pieces + following.pieces
-    skb.len += following.len
-    skb.end_seq = following.end_seq
-    skb.flags |= following.flags
-    skb.eor = following.eor
     del queue[1]
-    tp.wmem_queued -= SKB_OVERHEAD
+    tcp_skb_join(tp, skb, following)
 
 
 def tcp_small_queue_check(tp: TcpControl) -> bool:
@@ -216,13 +210,23 @@ def tcp_small_queue_check(tp: TcpControl) -> bool:
     TCP small queues: no connection fills the device's queue with what could as well wait in its own. It is
     resumed at the end of a batch, once the device's queue is empty (tcp_tsq_handler).
     """
-    dst = tp.dst_cache
-    if dst is None or dst.dev.queue.qlen == 0 or tp.packets_out == 0:
+    if tp.packets_out == 0 or not tcp_device_busy(tp):
         return False
+    tcp_throttle(tp)
+    return True
+
+
+def tcp_device_busy(tp: TcpControl) -> bool:
+    """True while frames wait in the queue of the device that ours leave by."""
+    dst = tp.dst_cache
+    return dst is not None and dst.dev.queue.qlen != 0
+
+
+def tcp_throttle(tp: TcpControl) -> None:
+    """Let it wait for the device: tcp_tsq_handler goes on."""
     if not tp.tsq_throttled:
         tp.tsq_throttled = True
         tp.tables.throttled.append(tp)
-    return True
 
 
 def tcp_tsq_handler(tp: TcpControl) -> None:

@@ -14,7 +14,7 @@ from ustack.packet import CHECKSUM_NONE, PACKET_HOST, Packet
 from ustack.tcp.accept import tcp_v4_syn_recv_sock
 from ustack.tcp.check_req import tcp_check_req
 from ustack.tcp.conn_request import tcp_conn_request
-from ustack.tcp.control import TIMESTAMP_LEN, TcpControl
+from ustack.tcp.control import TcpControl
 from ustack.tcp.error import tcp_v4_err
 from ustack.tcp.input import tcp_v4_do_rcv
 from ustack.tcp.notify import tell
@@ -115,7 +115,7 @@ class Tcp(NetProtocol):
             return net.drop(packet, Reason.TCP_MALFORMED)
         if packet.ip_summed == CHECKSUM_NONE and not checksum_ok(packet, iph):
             return net.drop(packet, Reason.TCP_CSUM)
-        if th.payload > th.options and not plain_options(packet, th):
+        if th.payload > th.options and not th.only_timestamps:
             reason = tcp_inbound_hash(packet, th)
             if reason is not None:
                 return net.drop(packet, reason)
@@ -199,11 +199,6 @@ def to_one_host(packet: Packet) -> bool:
     """False if the packet was routed to a group of hosts, whatever its frame says."""
     dst = packet.dst
     return dst is None or not to_many(dst)
-
-
-def plain_options(packet: Packet, th: TcpHeader) -> bool:
-    """Timestamps alone, as nearly always."""
-    return th.payload - th.options == TIMESTAMP_LEN and wire.aligned_timestamp(packet.buf, th.options)
 
 
 def tcp_inbound_hash(packet: Packet, th: TcpHeader) -> Reason | None:

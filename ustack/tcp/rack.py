@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from mypy_extensions import i64
 
 from ustack.tcp.control import ICSK_TIME_REO_TIMEOUT, RTT_UNKNOWN, TCP_CA_RECOVERY, TcpControl
+from ustack.tcp.rate import RateSample, tcp_skb_sent_after
 from ustack.tcp.rtt import TCP_TIMEOUT_MIN, rto_after_backoff
 from ustack.tcp.scoreboard import tcp_mark_skb_lost
 from ustack.tcp.segment import TCPCB_LOST, TCPCB_RETRANS, TCPCB_SACKED_RETRANS, TcpSkb
-from ustack.tcp.seq import after
-
-if TYPE_CHECKING:
-    from ustack.tcp.rate import RateSample
 
 # sysctl tcp_recovery
 TCP_RACK_STATIC_REO_WND: Final[i64] = 2
@@ -85,9 +82,7 @@ def tcp_rack_sent_after(tp: TcpControl, skb: TcpSkb) -> bool:
     RFC 8985 6.2 breaks ties of the clock by sequence number. A batch of ACKs is one instant here, and new data may
     leave before a retransmission in it: transmissions are numbered, only parts of one are told apart by the sequence.
     """
-    if tp.rack_order != skb.tx_order:
-        return tp.rack_order > skb.tx_order
-    return after(tp.rack_end_seq, skb.end_seq)
+    return tcp_skb_sent_after(tp.rack_order, skb.tx_order, tp.rack_end_seq, skb.end_seq)
 
 
 def tcp_rack_advance(tp: TcpControl, skb: TcpSkb) -> None:
@@ -98,7 +93,7 @@ def tcp_rack_advance(tp: TcpControl, skb: TcpSkb) -> None:
         return
     tp.rack_advanced = True
     tp.rack_rtt = rtt
-    if skb.tx_order > tp.rack_order or (skb.tx_order == tp.rack_order and after(skb.end_seq, tp.rack_end_seq)):
+    if tcp_skb_sent_after(skb.tx_order, tp.rack_order, skb.end_seq, tp.rack_end_seq):
         tp.rack_end_seq = skb.end_seq
         tp.rack_order = skb.tx_order
 

@@ -41,7 +41,10 @@ class RateSample:
 
 
 def tcp_skb_sent_after(t1: i64, t2: i64, seq1: i64, seq2: i64) -> bool:
-    """True if what was sent at ``t1`` and ends at ``seq1`` left after what was sent at ``t2`` and ends at ``seq2``."""
+    """True if what was sent at ``t1`` and ends at ``seq1`` left after what was sent at ``t2`` and ends at ``seq2``.
+
+    Times, or the numbers of transmissions.
+    """
     return t1 > t2 or (t1 == t2 and after(seq1, seq2))
 
 
@@ -123,4 +126,9 @@ def tcp_rate_check_app_limited(tp: TcpControl) -> None:
         and tp.tcp_packets_in_flight() < tp.snd_cwnd
         and tp.lost_out <= tp.retrans_out
     ):
-        tp.app_limited = max(tp.delivered + tp.tcp_packets_in_flight(), 1)
+        tcp_mark_app_limited(tp)
+
+
+def tcp_mark_app_limited(tp: TcpControl) -> None:
+    """What is in flight now is a bubble, and what is sent until it is through."""
+    tp.app_limited = max(tp.delivered + tp.tcp_packets_in_flight(), 1)

@@ -18,7 +18,7 @@ from ustack.routing.flow import INET_DSCP_MASK, Flow
 from ustack.wire import tcp as wire
 from ustack.wire.checksum import csum_tcpudp_nofold, fold
 from ustack.wire.ipv4 import IPPROTO_TCP
-from ustack.wire.tcp import TCPHDR_ACK, TCPHDR_FIN, TCPHDR_RST, TCPHDR_SYN, TcpHeader
+from ustack.wire.tcp import TCPHDR_ACK, TCPHDR_RST, TcpHeader
 
 if TYPE_CHECKING:
     from ustack.ipv4.options import IpOptions
@@ -41,8 +41,7 @@ def tcp_v4_send_reset(tables: TcpTables, packet: Packet, th: TcpHeader, mark: i6
     if th.flags & TCPHDR_ACK:
         seq = th.ack_seq
     else:
-        length = th.end - th.payload + (1 if th.flags & TCPHDR_SYN else 0) + (1 if th.flags & TCPHDR_FIN else 0)
-        ack = (th.seq + length) & 0xFFFF_FFFF
+        ack = th.end_seq()
         flags |= TCPHDR_ACK
     tables.net.mib.tcp.OutRsts += 1
     iph = packet.iph

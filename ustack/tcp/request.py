@@ -16,7 +16,7 @@ from ustack.sock import TCP_LISTEN
 from ustack.tcp.control import TCP_MSS_DEFAULT, TCP_RTO_MAX, TCP_TIMEOUT_INIT, TcpControl
 from ustack.tcp.ecn import INET_ECN_MASK, tcp_ecn_make_synack
 from ustack.tcp.mini import MiniSock
-from ustack.tcp.reply import bare_segment, send_bare
+from ustack.tcp.reply import bare_segment
 from ustack.tcp.window import InitialWindow, tcp_select_initial_window
 from ustack.timer import NSEC_PER_SEC
 from ustack.wire import tcp as wire
@@ -167,12 +167,8 @@ class RequestSock(MiniSock):
         """<SEQ=SND.NXT><ACK=RCV.NXT><CTL=ACK> for what is not acceptable (tcp_v4_reqsk_send_ack)."""
         if self.oow_rate_limited(th):
             return
-        options = self.ack_options()
         window = self.window.wnd >> (self.window.wscale if self.wscale_ok else 0)
-        seq, ack = (self.iss + 1) & 0xFFFF_FFFF, self.rcv_nxt
-        laddr, raddr, lport, rport = self.laddr, self.raddr, self.lport, self.rport
-        mark, oif = self.mark, self.listener.bound_dev_if
-        send_bare(self.tables, laddr, raddr, lport, rport, seq, ack, TCPHDR_ACK, window, options, mark=mark, oif=oif)
+        self.tcp_v4_send_ack((self.iss + 1) & 0xFFFF_FFFF, self.rcv_nxt, window, 0, self.listener.bound_dev_if)
 
     def oow_rate_limited(self, th: TcpHeader) -> bool:
         limited = super().oow_rate_limited(th)

@@ -15,7 +15,6 @@ from ustack.tcp.control import (
 )
 from ustack.tcp.cwnd import tcp_current_ssthresh, tcp_in_cwnd_reduction
 from ustack.tcp.ecn import tcp_ecn_clear_syn
-from ustack.tcp.fragment import tcp_fragment as tcp_fragment
 from ustack.tcp.fragment import tcp_fragment_rtx, tcp_retrans_try_collapse, tcp_trim_head
 from ustack.tcp.mss import tcp_current_mss
 from ustack.tcp.newreno import tcp_limit_reno_sacked
@@ -83,8 +82,7 @@ def trim_acked(tp: TcpControl, skb: TcpSkb) -> None:
         skb.flags &= ~TCPHDR_SYN
         skb.seq = (skb.seq + 1) & 0xFFFF_FFFF
     if before(skb.seq, tp.snd_una):
-        fewer = tcp_trim_head(tp, skb, (tp.snd_una - skb.seq) & 0xFFFF_FFFF)
-        tcp_adjust_pcount(tp, skb, fewer)
+        tcp_adjust_pcount(tp, skb, tcp_trim_head(tp, skb))
 
 
 def recount(tp: TcpControl, skb: TcpSkb, mss: i64) -> None:

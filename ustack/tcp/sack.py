@@ -13,14 +13,12 @@ from mypy_extensions import i64
 from ustack.tcp.ack_state import FLAG_DATA_SACKED, FLAG_ORIG_SACK_ACKED, AckState
 from ustack.tcp.control import TCP_CA_LOSS, TcpControl
 from ustack.tcp.dsack import tcp_check_dsack, tcp_is_sackblock_valid
-from ustack.tcp.fragment import tcp_fragment_rtx
+from ustack.tcp.fragment import tcp_fragment_rtx, tcp_skb_join
 from ustack.tcp.rack import tcp_rack_advance
 from ustack.tcp.rate import tcp_rate_skb_delivered
 from ustack.tcp.reordering import tcp_check_sack_reordering
 from ustack.tcp.scoreboard import tcp_advance_highest_sack, tcp_highest_sack_seq
 from ustack.tcp.segment import (
-    SKB_OVERHEAD,
-    TCPCB_EVER_RETRANS,
     TCPCB_LOST,
     TCPCB_RETRANS,
     TCPCB_SACKED_ACKED,
@@ -270,15 +268,7 @@ def tcp_skb_can_merge(skb: TcpSkb, following: TcpSkb) -> bool:
 
 def merge(tp: TcpControl, skb: TcpSkb, following: TcpSkb) -> None:
     """``following`` becomes the end of ``skb``; they count for as many packets as before."""
-    skb.pieces = skb.pieces + following.pieces
-    skb.len += following.len
-    skb.end_seq = following.end_seq
-    skb.flags |= following.flags
+    tcp_skb_join(tp, skb, following)
     skb.pcount += following.pcount
     skb.mss = max(skb.mss, following.mss)
-    skb.sacked |= following.sacked & TCPCB_EVER_RETRANS
-    skb.eor = following.eor
-    if following is tp.retransmit_skb_hint:
-        tp.retransmit_skb_hint = skb
-    tp.wmem_queued -= SKB_OVERHEAD
     tp.net.mib.tcpext.TCPSackMerged += 1

@@ -14,7 +14,7 @@ from ustack.tcp.cwnd import tcp_slow_start_after_idle_check
 from ustack.tcp.fastopen_client import tcp_sendmsg_fastopen
 from ustack.tcp.memory import sk_wmem_schedule
 from ustack.tcp.mss import tcp_size_goal
-from ustack.tcp.output import tcp_push, tcp_push_one, tcp_skb_can_collapse_to
+from ustack.tcp.output import tcp_device_busy, tcp_push, tcp_push_one, tcp_skb_can_collapse_to, tcp_throttle
 from ustack.tcp.rate import tcp_rate_check_app_limited
 from ustack.tcp.segment import SKB_OVERHEAD, TcpSkb
 from ustack.tcp.stream import may_send, sk_stream_error, sk_stream_memory_free, sk_stream_wait_connect
@@ -143,13 +143,11 @@ def tcp_mark_push(tp: TcpControl, skb: TcpSkb) -> None:
 
 def tcp_should_autocork(tp: TcpControl, skb: TcpSkb) -> bool:
     """True to let small writes gather while earlier ones wait for the device: the end of its queue sends them."""
-    dst = tp.dst_cache
-    if dst is None or dst.dev.queue.qlen == 0 or tp.rtx_head() is None or tp.net.sysctl.tcp_autocorking == 0:
+    if not tcp_device_busy(tp) or tp.rtx_head() is None or tp.net.sysctl.tcp_autocorking == 0:
         return False
     if skb.len >= tcp_size_goal(tp) or not tcp_skb_can_collapse_to(skb):
         return False
     if not tp.tsq_throttled:
         tp.net.mib.tcpext.TCPAutoCorking += 1
-        tp.tsq_throttled = True
-        tp.tables.throttled.append(tp)
+        tcp_throttle(tp)
     return True

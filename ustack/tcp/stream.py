@@ -58,13 +58,11 @@ def may_send(tp: TcpControl) -> bool:
 
 
 def tcp_urg_pointer(tp: TcpControl, seq: i64) -> i64:
-    """The urgent pointer of a segment that begins at ``seq``, 0 for one without URG (RFC 9293 section 3.8.5).
+    """The urgent pointer of a segment in urgent mode that begins at ``seq``, 0 for one without URG (RFC 9293 3.8.5).
 
     MUST-30: "support a sequence of urgent data of any length": what lies beyond the field's reach is said to be as far
     as it reaches, and said again by later segments.
     """
-    if not tp.urg_mode:
-        return 0
     if not before(tp.snd_una, tp.snd_up):
         tp.urg_mode = False
         return 0

@@ -23,10 +23,10 @@ from ustack.tcp.mss import tcp_mtup_init, tcp_sync_mss
 from ustack.tcp.output import tcp_push_pending_frames
 from ustack.tcp.reply import tcp_v4_send_reset
 from ustack.tcp.rtt import TCP_TIMEOUT_MIN
+from ustack.tcp.scoreboard import tcp_skb_timestamp_ts
 from ustack.tcp.seq import before, between
 from ustack.tcp.states import Event
 from ustack.tcp.transmit import tcp_send_ack, tcp_transmit_skb
-from ustack.timer import NSEC_PER_MSEC
 from ustack.wire import tcp as wire
 from ustack.wire.tcp import TCPHDR_ACK, TCPHDR_RST, TCPHDR_SYN, TcpHeader
 
@@ -81,8 +81,7 @@ def echoes_our_syn(tp: TcpControl, options: wire.TcpOptions) -> bool:
     """False if the timestamp echoed is none that a SYN of this attempt can have had: the answer is to an older one."""
     if not options.saw_tstamp or not options.tsecr:
         return True
-    first = (tp.connect_time // NSEC_PER_MSEC + tp.tsoffset) & 0xFFFF_FFFF
-    return between(options.tsecr, first, tp.mstamp())
+    return between(options.tsecr, tcp_skb_timestamp_ts(tp, tp.connect_time), tp.mstamp())
 
 
 def synsent_options(tp: TcpControl, options: wire.TcpOptions, th: TcpHeader) -> None:

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Final
 from mypy_extensions import i64
 
 from ustack.drop import Reason
+from ustack.routing.devinet import ipv4_is_loopback
 from ustack.sock import TCP_FIN_WAIT2, TCP_TIME_WAIT
 from ustack.tcp.control import TCP_RTO_MIN, TCP_TIMEWAIT_LEN, TcpControl
 from ustack.tcp.mini import MiniSock, tcp_in_window, tcp_paws_reject
 from ustack.tcp.ports import tw_key
-from ustack.tcp.reply import send_bare, tcp_v4_send_reset
+from ustack.tcp.reply import tcp_v4_send_reset
 from ustack.tcp.seq import after, before
 from ustack.tcp.tables import NO_ISN
 from ustack.timer import NSEC_PER_MSEC, NSEC_PER_SEC
@@ -77,23 +78,15 @@ class TimeWait(MiniSock):
             tables.ports.drop_timewait(self.bucket, self.bind_key)
             self.bucket = None
 
+    def recycle(self) -> i64:
+        """Make way for a new connection of the same two ends: the ISN to begin it with, beyond all that was sent."""
+        self.kill()
+        self.tables.net.mib.tcpext.TWRecycled += 1
+        return (self.snd_nxt + 65_535 + 2) & 0xFFFF_FFFF
+
     def send_ack(self) -> None:
         """Say again where the connection ended."""
-        send_bare(
-            self.tables,
-            self.laddr,
-            self.raddr,
-            self.lport,
-            self.rport,
-            self.snd_nxt,
-            self.rcv_nxt,
-            TCPHDR_ACK,
-            self.window,
-            self.ack_options(),
-            self.tos,
-            mark=self.mark,
-            oif=self.bound_dev_if,
-        )
+        self.tcp_v4_send_ack(self.snd_nxt, self.rcv_nxt, self.window, self.tos, self.bound_dev_if)
 
     def unique(self, chosen: bool) -> bool:
         """True if a connect may have the same four-tuple already (RFC 6191; tcp_twsk_unique).
@@ -107,7 +100,7 @@ class TimeWait(MiniSock):
         if not chosen:
             return True
         reuse = sysctl.tcp_tw_reuse if self.substate == TCP_TIME_WAIT else 0
-        if reuse == 2 and not (is_loopback(self.raddr) or is_loopback(self.laddr)):
+        if reuse == 2 and not (ipv4_is_loopback(self.raddr) or ipv4_is_loopback(self.laddr)):
             return False
         return reuse != 0 and self.tables.net.now - self.entered > sysctl.tcp_tw_reuse_delay * NSEC_PER_MSEC
 
@@ -122,22 +115,15 @@ class TimeWait(MiniSock):
         return False
 
 
-def is_loopback(addr: i64) -> bool:
-    """127.0.0.0/8."""
-    return addr >> 24 == 127
-
-
 def tcp_twsk_take(tp: TcpControl) -> i64:
     """Take the place of a TimeWait with ``tp``'s four-tuple, which was found to be ``unique``: the ISN to begin with,
-    beyond all that it sent, and its peer's last timestamp; NO_ISN if there is none."""
+    and its peer's last timestamp; NO_ISN if there is none."""
     tw = tp.tables.timewait.lookup(tp.daddr, tp.dport, tp.rcv_saddr, tp.num)
     if tw is None:
         return NO_ISN
     tp.ts_recent = tw.ts_recent
     tp.ts_recent_stamp = tw.ts_recent_stamp
-    tw.kill()
-    tp.net.mib.tcpext.TWRecycled += 1
-    return (tw.snd_nxt + 65_535 + 2) & 0xFFFF_FFFF
+    return tw.recycle()
 
 
 def tcp_time_wait(tp: TcpControl, substate: i64, lasting: i64) -> None:
@@ -146,7 +132,7 @@ def tcp_time_wait(tp: TcpControl, substate: i64, lasting: i64) -> None:
     if len(tp.tables.timewait) >= net.sysctl.tcp_max_tw_buckets:
         net.mib.tcpext.TCPTimeWaitOverflow += 1
         return
-    lasting = TCP_TIMEWAIT_LEN if substate == TCP_TIME_WAIT else max(lasting, TCP_RTO_MIN)
+    lasting = max(lasting, TCP_RTO_MIN)
     if lasting <= TW_KILL:
         net.mib.tcpext.TWKilled += 1
     else:
@@ -168,9 +154,7 @@ def tcp_timewait_state_process(tw: TimeWait, packet: Packet, th: TcpHeader, list
         return NO_ISN
     # RFC 9293 3.10.7.4 (MAY-2): a SYN may reopen the connection "directly from TIME-WAIT state, if it assigns its
     # initial sequence number for the new connection to be larger than the largest sequence number it used"
-    tw.kill()
-    tw.tables.net.mib.tcpext.TWRecycled += 1
-    return (tw.snd_nxt + 65_535 + 2) & 0xFFFF_FFFF
+    return tw.recycle()
 
 
 def time_wait_reopens(tw: TimeWait, th: TcpHeader, refused: bool, options: wire.TcpOptions) -> bool:

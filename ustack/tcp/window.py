@@ -11,7 +11,6 @@ from ustack.sysctl_names import SOCK_MIN_RCVBUF
 from ustack.tcp.control import (
     ICSK_ACK_NOMEM,
     TCP_INIT_CWND,
-    TCP_MAX_WSCALE,
     TCP_MIN_MSS,
     TCP_MSS_DEFAULT,
     TIMESTAMP_LEN,
@@ -19,6 +18,7 @@ from ustack.tcp.control import (
 )
 from ustack.tcp.memory import tcp_sndbuf_expand, tcp_under_memory_pressure
 from ustack.tcp.seq import before
+from ustack.wire.tcp import TCP_MAX_WSCALE
 
 if TYPE_CHECKING:
     from ustack.dst import Dst

@@ -76,7 +76,7 @@ _ALIGNED_TIMESTAMP: Final = 0x0101080A
 @mypyc_attr(free_list_len=1, acyclic=True)
 class TcpHeader:
     """One parsed header. ``options``, ``payload`` and ``end`` are offsets: first option byte, first payload byte (and
-    one past the options), one past the segment.
+    one past the options), one past the segment. ``only_timestamps``: the options are NOP NOP Timestamps, as mostly.
     """
 
     def __init__(
@@ -92,6 +92,7 @@ class TcpHeader:
         options: i64,
         payload: i64,
         end: i64,
+        only_timestamps: bool,
     ) -> None:
         self.sport: i64 = sport
         self.dport: i64 = dport
@@ -104,6 +105,12 @@ class TcpHeader:
         self.options: i64 = options
         self.payload: i64 = payload
         self.end: i64 = end
+        self.only_timestamps: bool = only_timestamps
+
+    def end_seq(self) -> i64:
+        """SEG.SEQ + SEG.LEN (RFC 9293 section 3.3.1): one past the last number, of which SYN and FIN have one each."""
+        controls = (1 if self.flags & TCPHDR_SYN else 0) + (1 if self.flags & TCPHDR_FIN else 0)
+        return (self.seq + (self.end - self.payload) + controls) & 0xFFFF_FFFF
 
 
 @mypyc_attr(free_list_len=1, acyclic=True)
@@ -147,6 +154,7 @@ def parse(b: bytes, start: i64, end: i64) -> TcpHeader | None:
         start + TCP_HLEN,
         payload,
         end,
+        payload - start == TCP_HLEN + TCPOLEN_TSTAMP_ALIGNED and aligned_timestamp(b, start + TCP_HLEN),
     )
 
 
@@ -160,17 +168,23 @@ def parse_options(b: bytes, start: i64, end: i64) -> TcpOptions:
     at = start
     while at < end:
         kind = i64(b[at])
-        if kind == TCPOPT_NOP:
-            at += 1
-            continue
-        if kind == TCPOPT_EOL or at + 1 >= end:
+        size = _option_size(b, at, end)
+        if kind == TCPOPT_EOL or size == 0:
             return found
-        size = i64(b[at + 1])
-        if size < 2 or at + size > end:  # "silly options", "don't parse partial options"
-            return found
-        _take_option(found, b, at, kind, size)
+        if kind != TCPOPT_NOP:
+            _take_option(found, b, at, kind, size)
         at += size
     return found
+
+
+def _option_size(b: bytes, at: i64, end: i64) -> i64:
+    """Bytes of the option at ``at``, which is before ``end``: 1 for a kind without a length, 0 for a malformed one."""
+    if i64(b[at]) <= TCPOPT_NOP:
+        return 1
+    if at + 1 >= end:
+        return 0
+    size = i64(b[at + 1])
+    return 0 if size < 2 or at + size > end else size  # "silly options", "don't parse partial options"
 
 
 def _take_option(found: TcpOptions, b: bytes, at: i64, kind: i64, size: i64) -> None:
@@ -213,19 +227,14 @@ def find_signature(b: bytes, start: i64, end: i64) -> i64:
     at = start
     while at < end:
         kind = i64(b[at])
-        if kind == TCPOPT_NOP:
-            at += 1
-            continue
-        signed = kind == TCPOPT_MD5SIG or kind == TCPOPT_AO
-        size = i64(b[at + 1]) if kind != TCPOPT_EOL and at + 1 < end else 0
-        if size < 2 or at + size > end:
-            return SIGNATURE_MALFORMED if signed else found
-        if signed:
-            if found != NO_SIGNATURE or not (
-                size == TCPOLEN_MD5SIG if kind == TCPOPT_MD5SIG else size > TCPOLEN_AO_BASE
-            ):
+        size = _option_size(b, at, end)
+        if kind == TCPOPT_MD5SIG or kind == TCPOPT_AO:
+            fits = size == TCPOLEN_MD5SIG if kind == TCPOPT_MD5SIG else size > TCPOLEN_AO_BASE
+            if found != NO_SIGNATURE or not fits:
                 return SIGNATURE_MALFORMED
             found = SIGNATURE_MD5 if kind == TCPOPT_MD5SIG else SIGNATURE_AO
+        elif kind == TCPOPT_EOL or size == 0:
+            return found
         at += size
     return found
 
@@ -385,17 +394,11 @@ def options_to_str(b: bytes, start: i64, end: i64) -> str:
     at = start
     while at < end:
         kind = i64(b[at])
-        if kind <= TCPOPT_NOP:
-            texts.append("nop" if kind == TCPOPT_NOP else "eol")
-            at += 1
-            if kind == TCPOPT_EOL:
-                break
-            continue
-        size = i64(b[at + 1]) if at + 1 < end else 0
-        if size < 2 or at + size > end:
-            texts.append("[bad opt]")
+        size = _option_size(b, at, end)
+        if kind == TCPOPT_EOL or size == 0:
+            texts.append("[bad opt]" if size == 0 else "eol")
             break
-        texts.append(_option_to_str(b[at : at + size], kind))
+        texts.append("nop" if kind == TCPOPT_NOP else _option_to_str(b[at : at + size], kind))
         at += size
     return ",".join(texts)
 

@@ -29,7 +29,7 @@ from ustack.tcp.control import (
     TCP_INIT_CWND,
 )
 from ustack.tcp.minmax import MinMax
-from ustack.tcp.rate import RateSample
+from ustack.tcp.rate import RateSample, tcp_mark_app_limited
 from ustack.timer import NSEC_PER_MSEC, NSEC_PER_SEC, NSEC_PER_USEC
 
 if TYPE_CHECKING:
@@ -275,7 +275,7 @@ def inflight(tp: TcpControl, bbr: BbrState, bw: i64, gain: i64) -> i64:
 
 def packets_in_net_at_edt(tp: TcpControl, bbr: BbrState, inflight_now: i64) -> i64:
     """What will be in the network when the next burst leaves, which pacing may have put off."""
-    wait_us = max(tp.tcp_wstamp - tp.net.now, 0) // NSEC_PER_USEC
+    wait_us = tp.pacing_delay() // NSEC_PER_USEC
     delivered = bbr.bandwidth() * min(wait_us, WAIT_MAX_US) >> BW_SCALE
     at_edt = inflight_now
     if bbr.pacing_gain > BBR_UNIT:
@@ -473,7 +473,7 @@ def update_min_rtt(tp: TcpControl, bbr: BbrState, rs: RateSample) -> None:
 
 def probe_rtt(tp: TcpControl, bbr: BbrState) -> None:
     """From when the window is small: 200 ms and a round."""
-    tp.app_limited = max(tp.delivered + tp.tcp_packets_in_flight(), 1)  # these samples say nothing of the bandwidth
+    tcp_mark_app_limited(tp)  # these samples say nothing of the bandwidth
     if bbr.probe_rtt_done_stamp == 0:
         if tp.tcp_packets_in_flight() <= CWND_MIN_TARGET:
             bbr.probe_rtt_done_stamp = tp.net.now + PROBE_RTT_TIME

@@ -117,9 +117,7 @@ class Cubic(CongestionOps):
 
     def set_state(self, tp: TcpControl, ca_state: i64) -> None:
         if ca_state == TCP_CA_LOSS:
-            ca = cubic_state(tp)
-            ca.reset()
-            hystart_reset(tp, ca)
+            self.init(tp)
 
     def cwnd_event(self, tp: TcpControl, event: i64) -> None:
         """Time without anything in flight is no time of the curve: RFC 9438 5.8."""

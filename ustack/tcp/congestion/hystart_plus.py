@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from mypy_extensions import i64
 
 from ustack.tcp.congestion.cubic import Cubic, CubicState
-from ustack.tcp.control import RTT_UNKNOWN, SK_PACING_NONE, TCP_CA_LOSS, TCP_INFINITE_SSTHRESH
+from ustack.tcp.control import RTT_UNKNOWN, SK_PACING_NONE, TCP_INFINITE_SSTHRESH
 from ustack.tcp.cwnd import tcp_is_cwnd_limited
 from ustack.tcp.seq import before
 from ustack.timer import NSEC_PER_MSEC
@@ -56,10 +56,6 @@ class CubicHystartPlus(Cubic):
         ca = HystartPlusState()
         tp.ca_priv = ca
         ca.window_end = tp.snd_nxt
-
-    def set_state(self, tp: TcpControl, ca_state: i64) -> None:
-        if ca_state == TCP_CA_LOSS:
-            self.init(tp)
 
     def cong_avoid(self, tp: TcpControl, ack: i64, acked: i64) -> None:
         """4.2: "cwnd = cwnd + min(N, L * SMSS)", in CSS a quarter of that."""
