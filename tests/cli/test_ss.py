@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import re
-import shutil
-import socket
 import struct
-import subprocess
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -17,12 +13,8 @@ from ustack.cli.ss_filter import SS_ALL, SS_CONN, FilterError, Parser, states_of
 from ustack.cli.ss_text import bandwidth, details_text, duration, info_text, memory_text, timer_text
 from ustack.inet.options import SO_KEEPALIVE, SOL_SOCKET
 from ustack.io.control import GetSockets, SocketDiag
-from ustack.io.host import Namespace
 from ustack.io.inet_diag import inet_diag
 from ustack.tcp.options import IPPROTO_TCP, TCP_CONGESTION, TCP_NODELAY
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 EVERYTHING = dict.fromkeys(("options", "extended", "memory", "info", "numeric"), True) | {
     "no_header": False,
@@ -84,48 +76,6 @@ def printed(c: Peer, capsys: pytest.CaptureFixture[str], **more: bool) -> str:
 
 
 # -- one grammar
-
-
-@pytest.fixture
-def away() -> Iterator[None]:
-    """A namespace of one's own with loopback up."""
-    if shutil.which("ss") is None:
-        pytest.skip("iproute2's ss is not installed")
-    try:
-        namespace = Namespace.create()
-    except PermissionError:
-        pytest.skip("no right to make a network namespace")
-    with namespace:
-        subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-        yield
-
-
-def real_ss(capsys: pytest.CaptureFixture[str]) -> str:
-    """What ss says of a connection that has carried data both ways, a listener, a TIME_WAIT."""
-    with socket.create_server(("127.0.0.1", 8080)) as server, socket.socket() as client:
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        client.connect(("127.0.0.1", 8080))
-        theirs, _ = server.accept()
-        with theirs:
-            client.sendall(bytes(20_000))
-            theirs.recv(10)
-            theirs.sendall(b"answer")
-            client.recv(6)
-            other = socket.create_connection(("127.0.0.1", 8080))
-            accepted, _ = server.accept()
-            other.close()
-            accepted.recv(1)
-            accepted.close()
-            return subprocess.run(["ss", "-tinmoea"], check=True, capture_output=True, text=True).stdout
-
-
-def test_iproute2s_own_lines_have_this_grammar(away: None, capsys: pytest.CaptureFixture[str]) -> None:
-    """The parser is judged by the real thing before it judges ours."""
-    found = parse(real_ss(capsys))
-    states = sorted(first["state"] for first, _ in found)
-    assert states == ["ESTAB", "ESTAB", "LISTEN", "TIME-WAIT"]
-    words = next(words for first, words in found if first["state"] == "ESTAB")
-    assert any(word.startswith("rtt:") for word in words)
 
 
 def test_ours_have_it_too(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 import socket as kernel
+import subprocess
 from typing import TYPE_CHECKING
-
-import pytest
 
 from tests.cli.test_ss import parse
 from tests.netns.daemon import HOST, PATIENCE, STACK, RunningDaemon, run, run_ustack
+from tests.netns.programs import need
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,9 +21,37 @@ def word(words: list[str], name: str) -> str:
     return next((each.partition(":")[2] for each in words if each.startswith(name + ":")), "")
 
 
+def real_ss() -> str:
+    """What ss says of a connection that has carried data both ways, a listener, a TIME_WAIT."""
+    with kernel.create_server(("127.0.0.1", 8080)) as server, kernel.socket() as client:
+        client.setsockopt(kernel.SOL_SOCKET, kernel.SO_KEEPALIVE, 1)
+        client.connect(("127.0.0.1", 8080))
+        theirs, _ = server.accept()
+        with theirs:
+            client.sendall(bytes(20_000))
+            theirs.recv(10)
+            theirs.sendall(b"answer")
+            client.recv(6)
+            other = kernel.create_connection(("127.0.0.1", 8080))
+            accepted, _ = server.accept()
+            other.close()
+            accepted.recv(1)
+            accepted.close()
+            return subprocess.run(["ss", "-tinmoea"], check=True, capture_output=True, text=True).stdout
+
+
+def test_iproute2s_own_lines_have_this_grammar(namespace: Namespace) -> None:
+    """The parser is judged by the real thing before it judges ours."""
+    need("ss")
+    found = parse(real_ss())
+    states = sorted(first["state"] for first, _ in found)
+    assert states == ["ESTAB", "ESTAB", "LISTEN", "TIME-WAIT"]
+    words = next(words for first, words in found if first["state"] == "ESTAB")
+    assert any(word.startswith("rtt:") for word in words)
+
+
 def test_both_ends_of_a_connection(namespace: Namespace, tmp_path: Path) -> None:
-    if shutil.which("ss") is None:
-        pytest.skip("iproute2's ss is not installed")
+    need("ss")
     with RunningDaemon(tmp_path, "--serve", "echo"), kernel.create_connection((STACK, 7), PATIENCE) as sock:
         sock.sendall(bytes(20_000))
         got = 0

@@ -11,10 +11,7 @@ from ustack.cli.control import control_option
 if TYPE_CHECKING:
     from ustack.io.control import SocketDiag, Sockets
 
-#: ss's words by the state's number; for other protocols than TCP state 7 is not closed but not connected.
-STATES: Final = (
-    "UNKNOWN ESTAB SYN-SENT SYN-RECV FIN-WAIT-1 FIN-WAIT-2 TIME-WAIT UNCONN CLOSE-WAIT LAST-ACK LISTEN CLOSING".split()
-)
+KINDS: Final = ["raw", "udp", "tcp"]
 #: Columns between which there is a blank, and which of them are numbers or end in a colon.
 TITLES: Final = ("Netid", "State", "Recv-Q", "Send-Q", "Local Address:", "Port", "Peer Address:", "Port", "Process")
 
@@ -53,10 +50,10 @@ def ss(words: tuple[str, ...], control: str | None, **options: bool) -> None:
     except FilterError as mistake:
         raise click.ClickException(f"ss: {mistake}") from None
     states = states or (SS_ALL if options["everything"] else SS_LISTENING if options["listening"] else SS_CONN)
-    kinds = [kind for kind in ("raw", "udp", "tcp") if options[kind]] or ["raw", "udp", "tcp"]
+    kinds = [kind for kind in KINDS if options[kind]] or KINDS
     with Client(control) as client:
         if options["summary"]:
-            return summary(client.sockets(["raw", "udp", "tcp"], SS_ALL))
+            return summary(client.sockets(KINDS, SS_ALL))
         answer = client.sockets(kinds, states)
     one_state = states & (states - 1) == 0
     show([diag for diag in answer.sockets if matches(diag)], len(kinds) == 1, one_state, options)
@@ -90,16 +87,15 @@ def service_name(diag: SocketDiag, port: int, numeric: bool) -> str:
 
 def show(found: list[SocketDiag], one_kind: bool, one_state: bool, options: dict[str, bool]) -> None:
     """Columns as wide as they need to be, the addresses aligned at their colons; Netid and State only if they vary."""
-    rows = [] if options["no_header"] else [list(TITLES)]
-    rows += [row(diag, options) for diag in found]
-    texts = [] if options["no_header"] else [""]
-    texts += [info(diag, options) for diag in found]
-    widths = [max((len(cells[at]) for cells in rows), default=0) for at in range(len(TITLES))]
-    for cells, text in zip(rows, texts, strict=True):
+    rows = [] if options["no_header"] else [(list(TITLES), "")]
+    rows += [(row(diag, options), info(diag, options)) for diag in found]
+    widths = [max((len(cells[at]) for cells, _ in rows), default=0) for at in range(len(TITLES))]
+    for cells, text in rows:
         line = join(cells, widths, one_kind, one_state)
-        if text and options["oneline"]:
-            line += text
-        click.echo(line.rstrip() if not text or options["oneline"] else f"{line.rstrip()}\n\t{text}")
+        if options["oneline"]:
+            click.echo((line + text).rstrip())
+        else:
+            click.echo(line.rstrip() + (f"\n\t{text}" if text else ""))
 
 
 def join(cells: list[str], widths: list[int], one_kind: bool, one_state: bool) -> str:
@@ -116,6 +112,7 @@ def join(cells: list[str], widths: list[int], one_kind: bool, one_state: bool) -
 def row(diag: SocketDiag, options: dict[str, bool]) -> list[str]:
     """The cells; the last one is what -o and -e say."""
     from ustack.cli.ss_text import details_text, timer_text
+    from ustack.sock import STATE_NAMES
     from ustack.wire.ipv4 import addr_to_str
 
     numeric = options["numeric"]
@@ -125,7 +122,7 @@ def row(diag: SocketDiag, options: dict[str, bool]) -> list[str]:
         process += details_text(diag)
     return [
         diag.kind,
-        STATES[diag.state],
+        STATE_NAMES[diag.state],
         str(diag.recv_queue),
         str(diag.send_queue),
         f"{addr_to_str(diag.laddr)}{device}:",
@@ -146,10 +143,12 @@ def info(diag: SocketDiag, options: dict[str, bool]) -> str:
 
 def summary(answer: Sockets) -> None:
     """How many of each kind."""
-    kinds = {kind: sum(diag.kind == kind for diag in answer.sockets) for kind in ("raw", "udp", "tcp")}
-    tcp = [STATES[diag.state] for diag in answer.sockets if diag.kind == "tcp"]
-    waiting, connected = tcp.count("TIME-WAIT"), tcp.count("ESTAB")
-    closed = len(tcp) - sum(state not in ("TIME-WAIT", "UNCONN") for state in tcp)
+    from ustack.sock import TCP_CLOSE, TCP_ESTABLISHED, TCP_TIME_WAIT
+
+    kinds = {kind: sum(diag.kind == kind for diag in answer.sockets) for kind in KINDS}
+    tcp = [diag.state for diag in answer.sockets if diag.kind == "tcp"]
+    waiting, connected = tcp.count(TCP_TIME_WAIT), tcp.count(TCP_ESTABLISHED)
+    closed = waiting + tcp.count(TCP_CLOSE)
     click.echo(f"Total: {len(answer.sockets) - waiting}")
     click.echo(
         f"TCP:   {len(tcp)} (estab {connected}, closed {closed}, orphaned {answer.orphans}, timewait {waiting})\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import TYPE_CHECKING, Final
 
 from ustack.sock import (
@@ -54,12 +55,12 @@ GROUPS: Final = {
     "big": SS_ALL & ~BUCKET,
 }
 COMPARISONS: Final[dict[str, Callable[[int, int], bool]]] = {
-    **dict.fromkeys(("=", "==", "eq"), lambda a, b: a == b),
-    **dict.fromkeys(("!=", "ne", "neq"), lambda a, b: a != b),
-    **dict.fromkeys((">", "gt"), lambda a, b: a > b),
-    **dict.fromkeys(("<", "lt"), lambda a, b: a < b),
-    **dict.fromkeys((">=", "ge", "geq"), lambda a, b: a >= b),
-    **dict.fromkeys(("<=", "le", "leq"), lambda a, b: a <= b),
+    **dict.fromkeys(("=", "==", "eq"), operator.eq),
+    **dict.fromkeys(("!=", "ne", "neq"), operator.ne),
+    **dict.fromkeys((">", "gt"), operator.gt),
+    **dict.fromkeys(("<", "lt"), operator.lt),
+    **dict.fromkeys((">=", "ge", "geq"), operator.ge),
+    **dict.fromkeys(("<=", "le", "leq"), operator.le),
 }
 
 

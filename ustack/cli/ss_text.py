@@ -5,14 +5,13 @@ from __future__ import annotations
 from struct import unpack
 from typing import TYPE_CHECKING, Final
 
+from ustack.sock import RCV_SHUTDOWN, SEND_SHUTDOWN, TCP_LISTEN
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ustack.io.control import SocketDiag
 
-RCV_SHUTDOWN: Final = 1
-SEND_SHUTDOWN: Final = 2
-TCP_LISTEN: Final = 10
 #: tcpi_options and their words.
 OPTIONS: Final = ((1, "ts"), (2, "sack"), (8, "ecn"), (16, "ecnseen"), (32, "fastopen"))
 TCPI_OPT_WSCALE: Final = 4
@@ -24,12 +23,17 @@ SSTHRESH_MAX: Final = 0xFFFF
 #: What an RTO is before there was any reason to have one, us.
 RTO_UNSET: Final = 3_000_000
 BBR_UNIT: Final = 256
-#: Counters: tcp_info's names in the order of the line, and what ss calls those that it calls otherwise.
-SIZES: Final = (("snd_mss", "mss"), ("pmtu", "pmtu"), ("rcv_mss", "rcvmss"), ("advmss", "advmss"), ("snd_cwnd", "cwnd"))
+#: Numbers that stand side by side: tcp_info's names, in the order of the line.
+SIZES: Final = ("snd_mss", "pmtu", "rcv_mss", "advmss", "snd_cwnd")
 TOTALS: Final = tuple(
     "bytes_sent bytes_retrans bytes_acked bytes_received segs_out segs_in data_segs_out data_segs_in".split()
 )
-IDLE: Final = (("last_data_sent", "lastsnd"), ("last_data_recv", "lastrcv"), ("last_ack_recv", "lastack"))
+IDLE: Final = ("last_data_sent", "last_data_recv", "last_ack_recv")
+#: What ss calls those that it calls otherwise.
+WORDS: Final = {
+    "snd_mss": "mss", "rcv_mss": "rcvmss", "snd_cwnd": "cwnd", "last_data_sent": "lastsnd",
+    "last_data_recv": "lastrcv", "last_ack_recv": "lastack", "notsent_bytes": "notsent",
+}  # fmt: skip
 
 
 def timer_text(diag: SocketDiag) -> str:
@@ -87,16 +91,21 @@ def info_words(diag: SocketDiag, options: bool, numeric: bool) -> Iterator[str]:
     if info.get("options", 0) & TCPI_OPT_WSCALE:
         yield f"wscale:{info['wscales'] & 15},{info['wscales'] >> 4}"
     yield from rtt_words(info)
-    yield from (f"{word}:{info[name]}" for name, word in SIZES if info.get(name))
+    yield from numbers(info, *SIZES)
     if 0 < info.get("snd_ssthresh", 0) < SSTHRESH_MAX:
         yield f"ssthresh:{info['snd_ssthresh']}"
-    yield from (f"{name}:{info[name]}" for name in TOTALS if info.get(name))
+    yield from numbers(info, *TOTALS)
     if diag.congestion == "bbr" and diag.cc_info:
         yield bbr_word(diag.cc_info, numeric)
     yield from rate_words(info, numeric)
     yield from limit_words(info)
     yield from loss_words(diag)
     yield from receiver_words(info)
+
+
+def numbers(info: dict[str, int], *names: str) -> Iterator[str]:
+    """Those of them that are not 0."""
+    return (f"{WORDS.get(name, name)}:{info[name]}" for name in names if info.get(name))
 
 
 def ms(us: int) -> str:
@@ -107,8 +116,7 @@ def ms(us: int) -> str:
 def rtt_words(info: dict[str, int]) -> Iterator[str]:
     if info.get("rto", RTO_UNSET) not in (0, RTO_UNSET):
         yield f"rto:{ms(info['rto'])}"
-    if info.get("backoff"):
-        yield f"backoff:{info['backoff']}"
+    yield from numbers(info, "backoff")
     if info.get("rtt"):
         yield f"rtt:{ms(info['rtt'])}/{ms(info['rttvar'])}"
     if info.get("ato"):
@@ -139,14 +147,14 @@ def rate_words(info: dict[str, int], numeric: bool) -> Iterator[str]:
     rtt = info.get("rtt", 0)
     if rtt and info.get("snd_mss") and info.get("snd_cwnd"):
         yield f"send {bandwidth(info['snd_cwnd'] * info['snd_mss'] * 8_000_000 / rtt, numeric)}"
-    yield from (f"{word}:{info[name]}" for name, word in IDLE if info.get(name))
+    yield from numbers(info, *IDLE)
     pacing, limit = info.get("pacing_rate", U64_MAX), info.get("max_pacing_rate", U64_MAX)
     if pacing not in (0, U64_MAX) and info.get("snd_mss"):
         limited = f"/{bandwidth(limit * 8.0, numeric)}" if limit not in (0, U64_MAX) else ""
         yield f"pacing_rate {bandwidth(pacing * 8.0, numeric)}{limited}"
     if info.get("delivery_rate"):
         yield f"delivery_rate {bandwidth(info['delivery_rate'] * 8.0, numeric)}"
-    yield from (f"{name}:{info[name]}" for name in ("delivered", "delivered_ce") if info.get(name))
+    yield from numbers(info, "delivered", "delivered_ce")
     if info.get("flags", 0) & 1:
         yield "app_limited"
 
@@ -164,34 +172,22 @@ def limit_words(info: dict[str, int]) -> Iterator[str]:
 
 def loss_words(diag: SocketDiag) -> Iterator[str]:
     info = diag.info
-    if info.get("unacked"):
-        yield f"unacked:{info['unacked']}"
+    yield from numbers(info, "unacked")
     if info.get("retrans") or info.get("total_retrans"):
         yield f"retrans:{info['retrans']}/{info['total_retrans']}"
-    if info.get("lost"):
-        yield f"lost:{info['lost']}"
-    if info.get("sacked") and diag.state != TCP_LISTEN:
-        yield f"sacked:{info['sacked']}"
-    if info.get("dsack_dups"):
-        yield f"dsack_dups:{info['dsack_dups']}"
-    if info and info.get("reordering", 0) not in (0, 3):
+    yield from numbers(info, "lost")
+    if diag.state != TCP_LISTEN:
+        yield from numbers(info, "sacked")
+    yield from numbers(info, "dsack_dups")
+    if info.get("reordering", 0) not in (0, 3):
         yield f"reordering:{info['reordering']}"
-    if info.get("reord_seen"):
-        yield f"reord_seen:{info['reord_seen']}"
+    yield from numbers(info, "reord_seen")
 
 
 def receiver_words(info: dict[str, int]) -> Iterator[str]:
     if info.get("rcv_rtt"):
         yield f"rcv_rtt:{ms(info['rcv_rtt'])}"
-    if info.get("rcv_space"):
-        yield f"rcv_space:{info['rcv_space']}"
-    if info.get("rcv_ssthresh"):
-        yield f"rcv_ssthresh:{info['rcv_ssthresh']}"
-    if info.get("notsent_bytes"):
-        yield f"notsent:{info['notsent_bytes']}"
+    yield from numbers(info, "rcv_space", "rcv_ssthresh", "notsent_bytes")
     if info.get("min_rtt", U32_MAX) not in (0, U32_MAX):
         yield f"minrtt:{ms(info['min_rtt'])}"
-    if info.get("rcv_ooopack"):
-        yield f"rcv_ooopack:{info['rcv_ooopack']}"
-    if info.get("snd_wnd"):
-        yield f"snd_wnd:{info['snd_wnd']}"
+    yield from numbers(info, "rcv_ooopack", "snd_wnd")

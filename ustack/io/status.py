@@ -18,22 +18,10 @@ from ustack.device.net_device import (
     DeviceStats,
 )
 from ustack.io.control import DeviceStatus, NeighbourStatus, SocketStatus, Status
+from ustack.io.inet_diag import receive_queue, tcp_socks
 from ustack.io.version import ustack_version
 from ustack.neighbour.states import NUD_NAMES, NUD_VALID
-from ustack.sock import (
-    TCP_CLOSE,
-    TCP_CLOSE_WAIT,
-    TCP_CLOSING,
-    TCP_ESTABLISHED,
-    TCP_FIN_WAIT1,
-    TCP_FIN_WAIT2,
-    TCP_LAST_ACK,
-    TCP_LISTEN,
-    TCP_SYN_RECV,
-    TCP_SYN_SENT,
-    TCP_TIME_WAIT,
-    Sock,
-)
+from ustack.sock import STATE_NAMES, TCP_LISTEN, TCP_SYN_RECV, Sock
 from ustack.wire.ethernet import mac_to_str
 from ustack.wire.ipv4 import addr_to_str
 
@@ -43,7 +31,6 @@ if TYPE_CHECKING:
     from ustack.device.net_device import NetDevice
     from ustack.neighbour.table import Neighbour
     from ustack.stack import Stack
-    from ustack.tcp.control import TcpControl
     from ustack.tcp.mini import MiniSock
 
 #: ``ip link``'s words, in its order.
@@ -55,20 +42,6 @@ FLAGS: Final = {
     IFF_PROMISC: "PROMISC",
     IFF_UP: "UP",
     IFF_RUNNING: "LOWER_UP",
-}
-#: ``ss``'s words.
-STATES: Final = {
-    TCP_ESTABLISHED: "ESTAB",
-    TCP_SYN_SENT: "SYN-SENT",
-    TCP_SYN_RECV: "SYN-RECV",
-    TCP_FIN_WAIT1: "FIN-WAIT-1",
-    TCP_FIN_WAIT2: "FIN-WAIT-2",
-    TCP_TIME_WAIT: "TIME-WAIT",
-    TCP_CLOSE: "UNCONN",
-    TCP_CLOSE_WAIT: "CLOSE-WAIT",
-    TCP_LAST_ACK: "LAST-ACK",
-    TCP_LISTEN: "LISTEN",
-    TCP_CLOSING: "CLOSING",
 }
 STATS: Final = (
     "rx_packets rx_bytes rx_errors rx_dropped rx_missed_errors rx_length_errors multicast "
@@ -136,24 +109,19 @@ def neighbour_status(entry: Neighbour) -> NeighbourStatus:
 def tcp_sockets(stack: Stack) -> Iterator[SocketStatus]:
     """Listeners, connections, half-open ones, and what is in TIME_WAIT."""
     tables = stack.tcp.tables
-    for listeners in tables.listeners.values():
-        for tp in listeners:
-            waiting = len(tp.accept_queue) if tp.accept_queue else 0
-            yield describe("tcp", tp, waiting, int(tp.max_ack_backlog))
-    for head in tables.ehash.values():
-        entry: TcpControl | None = head
-        while entry is not None:
-            yield describe("tcp", entry, (entry.rcv_nxt - entry.copied_seq) & 0xFFFF_FFFF, int(entry.wmem_queued))
-            entry = entry.ehash_next
+    for tp in tcp_socks(tables):
+        send_queue = tp.max_ack_backlog if tp.state == TCP_LISTEN else tp.wmem_queued
+        yield describe("tcp", tp, receive_queue(tp), int(send_queue))
     for req in tables.requests.all():
-        yield mini_socket("SYN-RECV", req)
+        yield mini_socket(TCP_SYN_RECV, req)
     for tw in tables.timewait.all():
-        yield mini_socket(STATES[int(tw.substate)], tw)
+        yield mini_socket(int(tw.substate), tw)
 
 
-def mini_socket(state: str, mini: MiniSock) -> SocketStatus:
+def mini_socket(state: int, mini: MiniSock) -> SocketStatus:
     """A connection that is being opened, or only remembered."""
-    return SocketStatus("tcp", state, endpoint(mini.laddr, mini.lport), endpoint(mini.raddr, mini.rport), 0, 0)
+    ends = endpoint(mini.laddr, mini.lport), endpoint(mini.raddr, mini.rport)
+    return SocketStatus("tcp", STATE_NAMES[state], *ends, 0, 0)
 
 
 def udp_sockets(stack: Stack) -> Iterator[SocketStatus]:
@@ -165,7 +133,7 @@ def udp_sockets(stack: Stack) -> Iterator[SocketStatus]:
 def describe(protocol: str, sk: Sock, recv_queue: int, send_queue: int) -> SocketStatus:
     return SocketStatus(
         protocol=protocol,
-        state=STATES.get(int(sk.state), "?"),
+        state=STATE_NAMES.get(int(sk.state), "?"),
         local=endpoint(sk.rcv_saddr, sk.num),
         peer=endpoint(sk.daddr, sk.dport),
         recv_queue=int(recv_queue),
