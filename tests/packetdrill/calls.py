@@ -15,7 +15,16 @@ from tests.packetdrill.protocol import U32, Op, Reply, Request
 from ustack.inet.family import SOCK_CLOEXEC, SOCK_NONBLOCK
 from ustack.inet.sockaddr import SockaddrIn, sockaddr_in
 from ustack.inet.socket import SS_CONNECTING, Socket
-from ustack.sock import MSG_DONTWAIT, MSG_FASTOPEN, MSG_PEEK, SIOCATMARK, TCP_SYN_RECV, TCP_SYN_SENT, error
+from ustack.sock import (
+    MSG_DONTWAIT,
+    MSG_ERRQUEUE,
+    MSG_FASTOPEN,
+    MSG_PEEK,
+    SIOCATMARK,
+    TCP_SYN_RECV,
+    TCP_SYN_SENT,
+    error,
+)
 from ustack.tcp.control import SK_PACING_NEEDED
 from ustack.tcp.sock import TcpSock
 
@@ -30,7 +39,6 @@ F_GETFL: Final = 3
 F_SETFL: Final = 4
 SOL_TCP: Final = 6
 TCP_CM_INQ: Final = 36
-MSG_ERRQUEUE: Final = 0x2000
 PIPE_SIZE: Final = 65_536
 MSEC: Final = 1_000_000
 

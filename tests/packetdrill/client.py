@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from librt.strings import BytesWriter
 
-from tests.packetdrill.machine import START_USECS, Machine
+from tests.packetdrill.machine import LOCAL, REMOTE, START_USECS, Machine
 from tests.packetdrill.protocol import Op, Reply, Request, receive_reply, send_request
 from tests.packetdrill.server import Server
 from ustack.wire import ipv4, tcp
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from tests.packetdrill.settings import Settings
 
-LOCAL = "192.168.0.1"
-REMOTE = "192.0.2.1"
 PORT = 8080
 PEER_PORT = 40_000
 

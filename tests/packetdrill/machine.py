@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 SEED: Final = b"packetdrill's own machine"
 USEC: Final = 1_000
+#: The addresses of scripts that name no others, as packetdrill has them.
+LOCAL: Final = "192.168.0.1"
+REMOTE: Final = "192.0.2.1"
 #: A moment that no counter takes for "never"; the plugin's clock begins there.
 START_USECS: Final = 1_700_000_000_000_000
 #: Polls at one moment after which the stack is held to be going round in circles.
@@ -87,7 +90,7 @@ class Pipe(NetDevice):
 class Machine:
     """The stack, its pipe, its clock. Times in ns."""
 
-    def __init__(self, local: str = "192.168.0.1", remote: str = "192.0.2.1/32") -> None:
+    def __init__(self, local: str = LOCAL, remote: str = f"{REMOTE}/32") -> None:
         """``local``: its address, in a /16; ``remote``: what it reaches by the pipe."""
         self.stack = Stack(SEED, START_USECS * USEC)
         self.pipe = Pipe(self.stack.devices)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 _REQUEST: Final = struct.Struct("=IiqqqqqQ")
 _REPLY: Final = struct.Struct("=qiiqQ")
-#: What an option or a control message brings at most, and a connection's other numbers.
+#: How long an address is, or what control messages there are, before them in a recvmsg's answer.
 U32: Final = struct.Struct("=I")
 
 
@@ -69,7 +69,7 @@ class Reply:
     error: int = 0
     extra: int = 0
     payload: bytes = b""
-    now: int = field(default=0)
+    now: int = 0
 
 
 def receive_exactly(link: socket.socket, length: int) -> bytes | None:

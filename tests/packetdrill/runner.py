@@ -15,18 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tests.packetdrill.machine import Machine
+from tests.packetdrill.machine import LOCAL, REMOTE, Machine
 from tests.packetdrill.server import Server
 from tests.packetdrill.settings import Settings
 
 HERE: Final = Path(__file__).parent
-LOCAL: Final = "192.168.0.1"
-REMOTE: Final = "192.0.2.1"
 #: What every script of the IPv4 set is run with.
 OPTIONS: Final = (
     "--send_omit_free",
     "--ip_version=ipv4",
-    "--gateway_ip=192.168.0.1",
+    f"--gateway_ip={LOCAL}",
     "--netmask_ip=255.255.0.0",
     "-D",
     "TFO_COOKIE=3021b9d889017eeb",
@@ -119,9 +117,10 @@ def run_script(place: Place, built: Path, name: str, flags: tuple[str, ...] = ()
         folder = Path(own)
         (folder / "ipv4").mkdir()
         (folder / "net").mkdir()
-        addresses = addresses_for(path.read_text())
+        script = path.read_text()
+        addresses = addresses_for(script)
         machine = Machine(addresses[0], f"{addresses[1]}/32")
-        machine.pipe.mss = int(options_of(path.read_text()).get("--mss", 0))
+        machine.pipe.mss = int(options_of(script).get("--mss", 0))
         settings = Settings(machine, folder / "ipv4", folder / "net")
         settings.store()
         server = Server(machine, folder / "socket", settings)

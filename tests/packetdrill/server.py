@@ -8,6 +8,7 @@ next; while only the other thread waits, it stays where the main thread has it.
 from __future__ import annotations
 
 import contextlib
+import errno
 import selectors
 import socket
 import time
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 
 #: How far the clock jumps for a packet or a call before it is given up, ns.
 PATIENCE: Final = 200 * 1_000_000_000
-ETIMEDOUT: Final = 110
-EINVAL: Final = 22
 
 
 class Link:
@@ -106,7 +105,7 @@ class Server:
         for link in self.links:
             if link.main and link.waiting is not None:
                 nothing = link.waiting.op == Op.NETDEV_RECEIVE
-                self._answer(link, Reply() if nothing else Reply(-1, ETIMEDOUT))
+                self._answer(link, Reply() if nothing else Reply(-1, errno.ETIMEDOUT))
 
     def next_deadline(self) -> int:
         """When the stack or a waiting call has something to do, ns."""
@@ -163,7 +162,7 @@ class Server:
         if request.op == Op.SYSTEM:
             return self._system(request.args[0] != 0)
         if request.op == Op.COMMAND:
-            return Reply(-1, EINVAL) if self.settings is None else self.settings.command(request.payload)
+            return Reply(-1, errno.EINVAL) if self.settings is None else self.settings.command(request.payload)
         return self.calls.call(request)
 
     def _receive(self) -> Reply:

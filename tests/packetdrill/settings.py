@@ -8,7 +8,15 @@ from tests.packetdrill.machine import TUN_FEATURES
 from tests.packetdrill.protocol import Reply
 from ustack.device.net_device import NETIF_F_TSO, NETIF_F_TSO_ECN
 from ustack.routing.fib_types import FibConfig
-from ustack.routing.uapi import RT_TABLE_MAIN, RTAX_ADVMSS, RTAX_INITCWND, RTAX_LOCK, RTAX_MTU, RTPROT_BOOT
+from ustack.routing.uapi import (
+    NLM_F_REPLACE,
+    RT_TABLE_MAIN,
+    RTAX_ADVMSS,
+    RTAX_INITCWND,
+    RTAX_LOCK,
+    RTAX_MTU,
+    RTPROT_BOOT,
+)
 from ustack.stack import parse_cidr
 from ustack.wire.ipv4 import str_to_addr
 
@@ -20,8 +28,7 @@ if TYPE_CHECKING:
 
 _PREFIX: Final = "net.ipv4."
 #: Files that scripts write whatever the stack makes of them.
-_ALSO: Final = ("tcp_fack", "tcp_fastopen_cookies", "tcp_fastopen_key", "tcp_ecn_option")
-NLM_F_REPLACE: Final = 0x100
+_ALSO: Final = ("tcp_fack", "tcp_fastopen_cookies", "tcp_ecn_option")
 #: Words of `ip route` and the metrics that they set.
 _METRICS: Final = {"advmss": RTAX_ADVMSS, "mtu": RTAX_MTU, "initcwnd": RTAX_INITCWND}
 
@@ -58,7 +65,6 @@ class Settings:
     def load(self) -> None:
         """Set what has been written."""
         known = set(self.machine.stack.sysctl.names())
-        sysctl = self.machine.stack.net.sysctl
         for name, shown in list(self._shown.items()):
             text = (self.folder / name).read_text().strip()
             # until there is a key, zeros are shown: written, they are one
@@ -67,8 +73,6 @@ class Settings:
             self._shown[name] = text
             if _PREFIX + name in known:
                 self._set(_PREFIX + name, text)
-            elif isinstance(getattr(sysctl, name, None), str):
-                setattr(sysctl, name, text)
             elif name == "tcp_fastopen_cookies":
                 self.machine.stack.tcp.tables.metrics.flush()
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.packetdrill.calls import F_GETFL, F_SETFL, O_NONBLOCK, SOL_TCP, TCP_CM_INQ
-from tests.packetdrill.client import LOCAL, PEER_PORT, PORT, REMOTE, Client, Daemon
+from tests.packetdrill.client import PEER_PORT, PORT, Client, Daemon
 from tests.packetdrill.epoll import EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD, EPOLLET, EPOLLONESHOT
-from tests.packetdrill.machine import USEC, Machine
+from tests.packetdrill.machine import LOCAL, REMOTE, USEC, Machine
 from tests.packetdrill.protocol import Op, Reply
 from tests.packetdrill.settings import Settings
 from ustack.inet.family import SOCK_NONBLOCK, SOCK_STREAM

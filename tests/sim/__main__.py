@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from tests.sim.bottleneck import Scenario, run
@@ -41,14 +42,20 @@ def standard(record: bool, pool: ProcessPoolExecutor) -> int:
     return status
 
 
+def enlarged(scenario: Scenario) -> Scenario:
+    """The same question at a higher rate and for longer."""
+    return replace(
+        scenario,
+        rate=LARGE_RATE,
+        buffer=scenario.buffer * LARGE_RATE // scenario.rate,
+        warm_up=scenario.warm_up * 2,
+        duration=max(scenario.duration, LARGE_SECONDS * NSEC_PER_SEC),
+    )
+
+
 def large(pool: ProcessPoolExecutor) -> int:
     for table in TABLES:
-        scenarios = (
-            Scenario(**{**vars(each), "rate": LARGE_RATE, "buffer": each.buffer * LARGE_RATE // each.rate, **longer})
-            for name in algorithms()
-            for each in table.scenarios(name)
-            for longer in [{"duration": max(each.duration, LARGE_SECONDS * NSEC_PER_SEC), "warm_up": each.warm_up * 2}]
-        )
+        scenarios = (enlarged(each) for name in algorithms() for each in table.scenarios(name))
         sys.stdout.write("\n".join(aligned([table.head, *rows(table, scenarios, pool)])) + "\n\n")
     return 0
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -50,7 +51,7 @@ class Options(argparse.Namespace):
         rate, rtt = int(self.rate * 1e6), int(self.rtt * 1e6)
         duration = int(self.secs * 1e9)
         like = Scenario(self.cc, self.flows, rate, rtt, loss=self.loss, duration=duration, seed=self.seed)
-        return Scenario(**{**vars(like), "buffer": int(like.product * self.buffer)})
+        return replace(like, buffer=int(like.product * self.buffer))
 
     def title(self) -> str:
         if self.source is not None:

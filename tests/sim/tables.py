@@ -22,6 +22,8 @@ HERE: Final = Path(__file__).parent
 FAIR: Final = 0.9
 FLOWS: Final = (1, 2, 4, 8, 16, 32)
 
+#: Bits a second, in every cell of both.
+RATE: Final = 10_000_000
 #: Milliseconds, bandwidth-delay products, probabilities.
 RTTS: Final = (10, 40, 160)
 BUFFERS: Final = (0.25, 2)
@@ -82,9 +84,9 @@ def aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
 # -- one flow
 
 
-def throughput_scenarios(congestion: str, rate: int = 10_000_000, seconds: int = 3) -> Iterator[Scenario]:
+def throughput_scenarios(congestion: str) -> Iterator[Scenario]:
     for rtt in RTTS:
-        like = Scenario(congestion, rate=rate, rtt=rtt * NSEC_PER_MSEC, duration=seconds * NSEC_PER_SEC)
+        like = Scenario(congestion, rate=RATE, rtt=rtt * NSEC_PER_MSEC, duration=3 * NSEC_PER_SEC)
         for buffer in BUFFERS:
             size = max(int(like.product * buffer), 2 * FRAME)
             for loss in LOSSES:
@@ -104,16 +106,16 @@ def counts(outcome: Outcome) -> list[str]:
 # -- many
 
 
-def fairness_scenarios(congestion: str, rate: int = 10_000_000, seconds: int = 5) -> Iterator[Scenario]:
+def fairness_scenarios(congestion: str) -> Iterator[Scenario]:
     """Four packets on the way for each of 32, and room for the queue that BBR keeps at twice that."""
-    like = Scenario(congestion, rate=rate, rtt=160 * NSEC_PER_MSEC)
+    like = Scenario(congestion, rate=RATE, rtt=160 * NSEC_PER_MSEC)
     for flows in FLOWS:
         yield replace(
             like,
             flows=flows,
             buffer=4 * like.product,
             warm_up=2 * NSEC_PER_SEC,
-            duration=seconds * NSEC_PER_SEC,
+            duration=5 * NSEC_PER_SEC,
         )
 
 

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from benchlib.lab import Lab, Process, Unavailable, wait_until
-from benchlib.measure import GRACE, LOAD, STARTING, Figures, Sample, run_load
+from benchlib.measure import GRACE, LOAD, STARTING, Figures, Sample, ratios, run_load
 from benchlib.prefixes import dotted, internet
-from benchlib.report import Column, layout, middle, spread
+from benchlib.report import Column, layout, summed_up
 from benchlib.targets import SAFE_PATH, Running, Ustack, serve
 from ustack.io.host import Host, Namespace, write_sysctl
 
@@ -226,12 +226,10 @@ def text_of(rows: list[Row]) -> str:
 
 
 def cell(row: Row, of: Column) -> str:
-    several = len(row.figures.get(of.figure, ())) > 1
-    return f"{middle(row, of)} ({spread(row, of)})" if several else middle(row, of)
+    return summed_up(row.figures.get(of.figure, []), of.digits)
 
 
 def share(row: Row, first: Row, figure: str) -> str:
     """Median over the rounds of what the same router reached with the larger table, over the smaller one."""
-    pairs = zip(row.figures.get(figure, []), first.figures.get(figure, []), strict=False)
-    ratios = [ours / theirs for ours, theirs in pairs if theirs]
-    return f"{statistics.median(ratios):.3f}" if ratios else "-"
+    found = ratios(row.figures.get(figure, []), first.figures.get(figure, []))
+    return f"{statistics.median(found):.3f}" if found else "-"

@@ -77,6 +77,11 @@ class Figures:
             self.errors.append(text)
 
 
+def ratios(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
+    """Round by round: what one round's machine was like was so for both."""
+    return [our / their for our, their in zip(ours, theirs, strict=False) if their]
+
+
 @dataclass
 class Row(Figures):
     """Everything measured of one target, pinned or not."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import statistics
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -96,6 +97,16 @@ def middle(row: Figures, of: Column) -> str:
 def spread(row: Figures, of: Column) -> str:
     values = row.figures.get(of.figure)
     return f"{number(min(values), of.digits)}…{number(max(values), of.digits)}" if values else ""
+
+
+def summed_up(values: Sequence[float], digits: int) -> str:
+    """The median, and the smallest and the largest if there are several."""
+    if not values:
+        return "-"
+    text = number(statistics.median(values), digits)
+    if len(values) == 1:
+        return text
+    return f"{text} ({number(min(values), digits)}…{number(max(values), digits)})"
 
 
 def ratio_table(rows: Sequence[Row], base: str) -> str:

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from benchlib.lab import Lab, Process, Unavailable, wait_until
-from benchlib.measure import ADDRESS, GRACE, LOAD, Figures, Sample, await_stack, run_load
-from benchlib.report import Column, layout, machine, middle, number, spread, where
+from benchlib.measure import ADDRESS, GRACE, LOAD, Figures, Sample, await_stack, ratios, run_load
+from benchlib.report import Column, layout, machine, middle, spread, summed_up, where
 from benchlib.targets import HOST, LINK, NETWORK, SAFE_PATH, STACK, Kernel, Running, Target, Ustack, serve
 from ustack.io.host import Host, Namespace, write_sysctl
 from ustack.io.tap import Tap
@@ -44,10 +44,10 @@ WANTED: Final = 0.8
 class Line:
     """``rtt`` in ms, ``rate`` of the bottleneck in Mbit/s with a queue of ``queue`` bandwidth-delay products."""
 
-    losses: Sequence[float] = (0.001, 0.01, 0.03)
-    congestion: Sequence[str] = ("cubic", "reno", "bbr")
-    rtt: float = 20.0
-    rate: float = 100.0
+    losses: Sequence[float]
+    congestion: Sequence[str]
+    rtt: float
+    rate: float
     queue: float = 2.0
 
     def arguments(self, loss: float, seed: int) -> list[str]:
@@ -80,8 +80,7 @@ class LossRow(Figures):
 
     def ratios(self, direction: str) -> list[float]:
         """Round by round: the same seed, the same minutes."""
-        pairs = zip(*(self.figures.get(f"{direction}_{stack}", []) for stack in (USTACK, KERNEL)), strict=False)
-        return [ours / theirs for ours, theirs in pairs if theirs]
+        return ratios(*(self.figures.get(f"{direction}_{stack}", []) for stack in (USTACK, KERNEL)))
 
 
 #: Which way, the load's mode, and what it calls its result.
@@ -145,18 +144,7 @@ def counterpart(name: str) -> str:
 
 def times(row: Figures, base: Figures, figure: str) -> str:
     """Of the same rounds."""
-    pairs = zip(row.figures.get(figure, []), base.figures.get(figure, []), strict=False)
-    return summed_up([ours / theirs for ours, theirs in pairs if theirs])
-
-
-def summed_up(values: Sequence[float], digits: int = 2) -> str:
-    """The median, and the smallest and the largest if there are several."""
-    if not values:
-        return "-"
-    text = number(statistics.median(values), digits)
-    if len(values) == 1:
-        return text
-    return f"{text} ({number(min(values), digits)}…{number(max(values), digits)})"
+    return summed_up(ratios(row.figures.get(figure, []), base.figures.get(figure, [])), 2)
 
 
 # -- a bad line
@@ -268,14 +256,14 @@ def loss_text(rows: Sequence[LossRow], line: Line) -> str:
         cells = [cell for direction in MODES for cell in loss_cells(row, direction)]
         lines.append([row.congestion, f"{row.loss:.1%}", *cells])
     errors = [f"{row.congestion}, {row.loss:.1%}: {error}" for row in rows for error in row.errors]
-    reached = [statistics.median(ratios) >= WANTED for row in rows for way in MODES if (ratios := row.ratios(way))]
+    reached = [statistics.median(found) >= WANTED for row in rows for way in MODES if (found := row.ratios(way))]
     wanted = f"× of the kernel's wanted: {WANTED} at least; {sum(reached)} of {len(reached)} medians are"
     return "\n".join([layout(lines), wanted, *errors])
 
 
 def loss_cells(row: LossRow, direction: str) -> list[str]:
     found = [summed_up(row.figures.get(f"{direction}_{stack}", []), 1) for stack in (KERNEL, USTACK)]
-    return [*found, summed_up(row.ratios(direction))]
+    return [*found, summed_up(row.ratios(direction), 2)]
 
 
 # -- all of it
