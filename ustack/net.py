@@ -19,6 +19,7 @@ from ustack.timer import TimerQueue
 
 if TYPE_CHECKING:
     from ustack.packet import Packet
+    from ustack.trace.journey import Tracer
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -79,6 +80,7 @@ class Net:
         self.drop_watchers: list[DropWatcher] = []
         self.rtnl_watchers: list[RtnlWatcher] = []
         self.last_cookie: i64 = 0
+        self.tracer: Tracer | None = None  #: while somebody asks to see packets' journeys
 
     def rtnl_notify(self, event: i64, what: object) -> None:
         """Something has changed (rtnl_notify): tell whoever watches."""

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ustack.dst import Dst
     from ustack.ipv4.options import IpOptions
     from ustack.sock import Sock
+    from ustack.trace.journey import Journey
     from ustack.wire.ipv4 import Ipv4Header
 
 Buffer = bytes | memoryview
@@ -86,6 +87,7 @@ class Packet:
         self.forwarded: bool = False  #: IPSKB_FORWARDED
         self.icmp_saddr: i64 = 0  #: who sent the ICMP error that is being looked into
         self.congested: bool = False  #: lost for want of room in the device's queue (NET_XMIT_DROP)
+        self.journey: Journey | None = None  #: its steps, if somebody asked to see them
         self.accounted: bool = False  #: received from a device and not yet delivered, forwarded or dropped
 
     @property

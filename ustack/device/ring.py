@@ -16,11 +16,14 @@ and head and tail run freely and are masked on use, so that a full ring and an e
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from mypy_extensions import i64, mypyc_attr
 
 from ustack.packet import CHECKSUM_NONE, SKB_GSO_NONE, Buffer
+
+if TYPE_CHECKING:
+    from ustack.trace.journey import Journey
 
 RING_SIZE: Final = 256  #: descriptors, the default of e1000 (E1000_DEFAULT_TXD)
 RING_MIN: Final = 64  #: what one frame with every piece it may have needs, rounded up
@@ -61,6 +64,7 @@ class RxDescriptor:
         self.csum_offset: i64 = 0
         self.gso_size: i64 = 0
         self.gso_type: i64 = SKB_GSO_NONE
+        self.journey: Journey | None = None  #: of a frame that came over a cable from a stack where it is traced
 
 
 class TxDescriptor:
@@ -77,6 +81,7 @@ class TxDescriptor:
         self.mss: i64 = 0
         self.hdr_len: i64 = 0  #: Ethernet, IPv4 and TCP headers, what each segment repeats
         self.gso_type: i64 = SKB_GSO_NONE
+        self.journey: Journey | None = None  #: of the frame, in its last descriptor (e1000_buffer.skb)
 
 
 class RxRing:
@@ -123,6 +128,7 @@ class TxFrame:
         self.gso_size: i64 = 0
         self.gso_type: i64 = SKB_GSO_NONE
         self.hdr_len: i64 = 0  #: set for super-segments
+        self.journey: Journey | None = None
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)

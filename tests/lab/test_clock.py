@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ustack.device.cable import Pollable
-from ustack.lab import MAX_ROUNDS, Lab
+from ustack.lab.clock import MAX_ROUNDS, Lab
 from ustack.timer import NEVER
 
 
