@@ -83,3 +83,12 @@ def test_one_flipped_bit_changes_about_half_of_the_hash() -> None:
     base = keyed_hash(SEED, bytes(12))
     changed = [bin(base ^ keyed_hash(SEED, (1 << bit).to_bytes(12, "big"))).count("1") for bit in range(96)]
     assert 28 < sum(changed) / len(changed) < 35
+
+
+@given(st.lists(st.integers(0, 200), max_size=8))
+def test_taking_bytes_is_drawing_words(lengths: list[int]) -> None:
+    bulk, single = Entropy(SEED), Entropy(SEED)
+    for length in lengths:
+        words = [int(single.u32()).to_bytes(4, "big") for _ in range((length + 3) // 4)]
+        assert bulk.take(length) == b"".join(words)[:length]
+        assert bulk.u32() == single.u32()

@@ -8,7 +8,7 @@ many (Linux truesize; CVE-2010-4251).
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from mypy_extensions import i64
 
@@ -31,9 +31,16 @@ from ustack.sock import (
     Sock,
     error,
 )
+from ustack.trace.journey import DELIVERED, DROPPED
+from ustack.trace.points import Point
 
 if TYPE_CHECKING:
     from ustack.net import Net
+    from ustack.packet import Packet
+    from ustack.trace.journey import Facts, Journey
+
+#: How long a followed datagram may wait to be read: as long as it likes.
+READER_PATIENCE: Final[i64] = 0x3FFF_FFFF_FFFF_FFFF
 
 
 class Datagram(Message):
@@ -46,6 +53,15 @@ class Datagram(Message):
         self.ifindex: i64 = ifindex  #: the device it came by
         self.tstamp: i64 = tstamp  #: when, ns
         self.next: Datagram | None = None  #: the one behind it in the queue
+        self.journey: Journey | None = None  #: of its packet, whose way ends when it is read
+
+    def follow(self, packet: Packet) -> None:
+        """The packet's way goes on with what was taken out of it."""
+        journey = packet.journey
+        if journey is not None:
+            journey.patience = READER_PATIENCE
+            self.journey = journey
+            packet.journey = None
 
 
 class DatagramSock(Sock):
@@ -71,6 +87,9 @@ class DatagramSock(Sock):
         self.tail = datagram
         self.queued += 1
         self.rmem_alloc += SKB_OVERHEAD + datagram.length
+        if datagram.journey is not None:
+            facts: Facts = {"queued": int(self.queued), "rmem": int(self.rmem_alloc)}
+            datagram.journey.step(Point.SOCK_DEF_READABLE, "the reader is woken", facts)
         self.observer.data_ready(self)
 
     def try_recv(self) -> Datagram | None:
@@ -88,6 +107,11 @@ class DatagramSock(Sock):
         datagram.next = None
         self.queued -= 1
         self.rmem_alloc -= SKB_OVERHEAD + datagram.length
+        journey = datagram.journey
+        if journey is not None:
+            journey.tracer.taken(journey)
+            journey.step(Point.SKB_RECV_DATAGRAM, f"{datagram.length} bytes", {"queued": int(self.queued)})
+            journey.finish(DELIVERED)
         return datagram
 
     def recvmsg(self, length: i64, flags: i64) -> Message:
@@ -134,8 +158,12 @@ class DatagramSock(Sock):
 
     def purge(self) -> None:
         """Forget what was not read (__skb_queue_purge), one by one: a long chain must not be freed by recursion."""
-        while self.dequeue() is not None:
-            pass
+        while self.head is not None:
+            journey = self.head.journey
+            if journey is not None:
+                journey.step(Point.SKB_QUEUE_PURGE, "never read")
+                journey.finish(DROPPED, "SOCKET_CLOSE")
+            self.dequeue()
 
     def poll(self) -> int:
         """datagram_poll: there is always room to send, the device's queue is what limits it."""

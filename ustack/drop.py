@@ -7,7 +7,16 @@ counter a reason moves and which ICMP error it causes.
 from __future__ import annotations
 
 from enum import IntEnum, auto
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from ustack.wire.icmp import type_and_code
+from ustack.wire.ipv4 import IPPROTO_UDP
+
+if TYPE_CHECKING:
+    from mypy_extensions import i64
+
+    from ustack.packet import Packet
+    from ustack.trace.journey import Facts
 
 # ICMP types and codes that reasons cause (RFC 792); the wire layer's constants would be an arrow upwards.
 _UNREACHABLE: Final = 3
@@ -29,6 +38,10 @@ class Reason(IntEnum):
     GSO_SEG = auto()  #: a super-segment that could not be cut
     SKB_CSUM = auto()  #: a checksum that could not be completed
     CPU_BACKLOG = auto()  #: a software device's receive queue is full
+    MAC_INVALID_SOURCE = auto()  #: to a bridge, from an address that no station can have
+    MAC_IEEE_MAC_CONTROL = auto()  #: to a bridge: a pause frame, which ends at the cable
+    BRIDGE_INGRESS_STP_STATE = auto()  #: at a port that does not work
+    NO_TX_TARGET = auto()  #: no port of the bridge to leave by
     # neighbours
     ARP_INVALID = auto()
     ARP_IGNORED = auto()  #: well-formed and none of our business
@@ -186,3 +199,34 @@ EFFECTS: Final[dict[Reason, Effect]] = {
     Reason.TCP_LISTEN_OVERFLOW: Effect(("TcpExt.ListenOverflows", "TcpExt.ListenDrops")),
     Reason.TCP_REQQ_FULL: Effect(("TcpExt.TCPReqQFullDrop", "TcpExt.ListenDrops")),
 }
+
+
+#: What else is counted where the packet is lost, whoever loses it: said in a trace, done there. Those without a group
+#: are the device's.
+COUNTED_THERE: Final[dict[Reason, tuple[str, ...]]] = {
+    Reason.DEV_MALFORMED: ("rx_errors", "rx_length_errors"),
+    Reason.UNHANDLED_PROTO: ("rx_dropped",),
+    Reason.CPU_BACKLOG: ("rx_dropped",),
+    Reason.QDISC_DROP: ("tx_dropped",),
+    Reason.SKB_CSUM: ("tx_dropped",),
+    Reason.IP_FORWARDING_OFF: ("RtCache.in_no_route",),
+    Reason.IP_INNOROUTES: ("RtCache.in_no_route",),
+    Reason.IP_HOSTUNREACH: ("RtCache.in_no_route",),
+    Reason.IP_PROHIBITED: ("RtCache.in_no_route",),
+    Reason.IP_BLACKHOLE: ("RtCache.in_no_route",),
+}
+
+
+def drop_facts(packet: Packet, reason: Reason, effect: Effect, info: i64) -> Facts:
+    """What a drop moves and causes, in words; ``info`` is the second word of the ICMP error."""
+    facts: Facts = {}
+    counters = effect.counters + COUNTED_THERE.get(reason, ())
+    if reason is Reason.NO_SOCKET and packet.iph is not None and packet.iph.protocol == IPPROTO_UDP:
+        counters = ("Udp.NoPorts",)
+    if counters:
+        facts["counters"] = " ".join(counters)
+    if effect.icmp is not None:
+        facts["icmp"] = type_and_code(*effect.icmp)
+        if info != 0:
+            facts["info"] = info
+    return facts

@@ -29,6 +29,8 @@ RTN_MAX: Final = 11
 
 #: The header has 16 bits for the length (include/net/ip.h).
 IP_MAX_MTU: Final[i64] = 0xFFFF
+#: No MTU makes us advertise less (bytes; route.min_adv_mss).
+MIN_ADVMSS: Final[i64] = 256
 
 
 # What a route's flags say of itself (RTCF_*, include/uapi/linux/in_route.h)
@@ -86,6 +88,11 @@ class Dst:
         elif self.rt_type == RTN_MULTICAST:
             flags |= RTCF_MULTICAST
         return flags
+
+
+def dst_metric_advmss(dst: Dst) -> i64:
+    """The MSS to advertise by this way (RFC 9293 MUST-16, RFC 6691): the route's word, or what its MTU leaves."""
+    return dst.advmss if dst.advmss else min(max(dst.mtu - 40, MIN_ADVMSS), IP_MAX_MTU - 40)
 
 
 def rt_nexthop(dst: Dst, daddr: i64) -> i64:

@@ -31,9 +31,7 @@ class Entropy:
     def u32(self) -> i64:
         """A uniform number in [0, 2**32) (get_random_u32)."""
         if self._used + 4 > len(self._pool):
-            self._pool = blake2b(self._counter.to_bytes(8, "big"), key=self._seed).digest()
-            self._counter += 1
-            self._used = 0
+            self._refill()
         word: i64 = i64(read_i32_be(self._pool, self._used)) & 0xFFFF_FFFF
         self._used += 4
         return word
@@ -47,7 +45,21 @@ class Entropy:
 
     def take(self, length: int) -> bytes:
         """``length`` random bytes, for a secret key."""
-        return b"".join(int(self.u32()).to_bytes(4, "big") for _ in range((length + 3) // 4))[:length]
+        pieces: list[bytes] = []
+        left = (length + 3) // 4 * 4  # whole words, as if they were drawn one by one
+        while left > 0:
+            if self._used + 4 > len(self._pool):
+                self._refill()
+            piece = self._pool[self._used : self._used + left]
+            pieces.append(piece)
+            self._used += len(piece)
+            left -= len(piece)
+        return b"".join(pieces)[:length]
+
+    def _refill(self) -> None:
+        self._pool = blake2b(self._counter.to_bytes(8, "big"), key=self._seed).digest()
+        self._counter += 1
+        self._used = 0
 
 
 def keyed_hash(secret: bytes, message: bytes) -> i64:

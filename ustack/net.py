@@ -11,14 +11,17 @@ from typing import TYPE_CHECKING, Final
 from mypy_extensions import i64, mypyc_attr
 
 from ustack.counters import Mib
-from ustack.drop import EFFECTS, SILENT, Reason
+from ustack.drop import EFFECTS, SILENT, Reason, drop_facts
 from ustack.entropy import Entropy
 from ustack.in_device import InetConf
 from ustack.sysctl import Sysctl
 from ustack.timer import TimerQueue
+from ustack.trace.journey import DROPPED
+from ustack.trace.points import Point
 
 if TYPE_CHECKING:
     from ustack.packet import Packet
+    from ustack.timer import Waker
     from ustack.trace.journey import Tracer
 
 
@@ -81,6 +84,12 @@ class Net:
         self.rtnl_watchers: list[RtnlWatcher] = []
         self.last_cookie: i64 = 0
         self.tracer: Tracer | None = None  #: while somebody asks to see packets' journeys
+        self.waker: Waker | None = None  #: who polls this stack, if it wants to hear of work that comes from outside
+
+    def wake(self) -> None:
+        """There is something to do that no timer tells of."""
+        if self.waker is not None:
+            self.waker.wake()
 
     def rtnl_notify(self, event: i64, what: object) -> None:
         """Something has changed (rtnl_notify): tell whoever watches."""
@@ -106,6 +115,8 @@ class Net:
         if packet.accounted:
             packet.accounted = False
             self.mib.path.delivered += 1
+        if packet.journey is not None:
+            packet.journey.tracer.delivered(packet.journey)
 
     def forward(self, packet: Packet) -> None:
         """``packet`` left towards its next hop, or into a device queue on its way there."""
@@ -127,6 +138,11 @@ class Net:
             self.mib.bump(name)
         for watcher in self.drop_watchers:
             watcher.dropped(packet, reason)
+        journey = packet.journey
+        if journey is not None:
+            journey.step(Point.KFREE_SKB, reason.name, drop_facts(packet, reason, effect, info))
         if effect.icmp is not None and self.icmp is not None:
             icmp_type, code = effect.icmp
             self.icmp.icmp_send(packet, icmp_type, code, info)
+        if journey is not None:
+            journey.finish(DROPPED, reason.name)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from librt.strings import read_i32_le
 from mypy_extensions import i64
 
 _M: Final[i64] = 0xFFFF_FFFF
@@ -96,6 +97,37 @@ class SipHash:
         high = self.v3h
         self.v3h = ((high << 16 | self.v3l >> 16) & _M) ^ self.v2h
         self.v3l = ((self.v3l << 16 | high >> 16) & _M) ^ self.v2l
+
+
+class SipHashKey:
+    """128 secret bits (siphash_key_t)."""
+
+    def __init__(self, secret: bytes) -> None:
+        """``secret``: 16 bytes."""
+        self.k0l: i64 = i64(read_i32_le(secret, 0)) & _M
+        self.k0h: i64 = i64(read_i32_le(secret, 4)) & _M
+        self.k1l: i64 = i64(read_i32_le(secret, 8)) & _M
+        self.k1h: i64 = i64(read_i32_le(secret, 12)) & _M
+
+    def state(self) -> SipHash:
+        """A hash that has taken in nothing yet."""
+        return SipHash(self.k0h, self.k0l, self.k1h, self.k1l)
+
+
+def siphash_2u32(first: i64, second: i64, key: SipHashKey) -> tuple[i64, i64]:
+    """The hash of two words of 32 bits, as (high, low)."""
+    state = key.state()
+    state.block(second, first)
+    state.block(8 << 24, 0)
+    return state.finish64()
+
+
+def siphash_3u32(first: i64, second: i64, third: i64, key: SipHashKey) -> tuple[i64, i64]:
+    """The same of three."""
+    state = key.state()
+    state.block(second, first)
+    state.block(12 << 24, third)
+    return state.finish64()
 
 
 def swab32(value: i64) -> i64:

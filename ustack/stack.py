@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from mypy_extensions import i64
 
+from ustack.device.bridge import Bridges
 from ustack.device.cable import Pollable
 from ustack.device.core import Devices
 from ustack.device.loopback import Loopback
@@ -68,6 +69,7 @@ if TYPE_CHECKING:
     from ustack.inet.security import Cred
     from ustack.inet.socket import ProtoOps, Socket
     from ustack.packet import Packet
+    from ustack.timer import Waker
 
 #: Rounds of net_rx_action in one poll before the caller gets its turn (kernel/softirq.c).
 MAX_SOFTIRQ_RESTART: Final = 10
@@ -95,6 +97,7 @@ class Stack(Pollable):
         self.families = Families(self.security)
         self.inet = InetFamily(self.security)
         self._init_sockets()
+        self.bridges = Bridges(self.devices)
         self.loopback = Loopback(self.devices)
         self.add_device(self.loopback)
 
@@ -160,12 +163,16 @@ class Stack(Pollable):
         net = self.net
         if now > net.now:
             net.now = now
+        if net.tracer is not None:
+            net.tracer.forget()
         net.timers.run(net.now)
         rounds = 0
         while self.devices.net_rx_action():
             rounds += 1
             if rounds >= MAX_SOFTIRQ_RESTART:
                 return True
+        if net.tracer is not None:
+            net.tracer.forget()
         return False
 
     def next_deadline(self) -> i64:
@@ -173,6 +180,17 @@ class Stack(Pollable):
         if self.devices.pending() or self.tcp.pending():
             return self.net.now
         return self.net.timers.next_deadline()
+
+    def attach(self, waker: Waker) -> bool:
+        """Timers, interrupts, and the wake-ups of sockets that their owners use, are what comes from outside."""
+        self.net.waker = waker
+        self.net.timers.waker = waker
+        return True
+
+    def catch_up(self, now: i64) -> None:
+        """Set the clock of a stack that was not polled for want of anything to do; it never goes back."""
+        if now > self.net.now:
+            self.net.now = now
 
     # -- sockets
 

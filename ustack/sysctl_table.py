@@ -50,39 +50,43 @@ _OWN: Final = ("forwarding", "promote_secondaries", "route_localnet", "drop_unic
 _TOLD: Final = ("forwarding", "rp_filter", "proxy_arp", "ignore_routes_with_linkdown")
 
 
+def _plain_settings() -> dict[str, Setting]:
+    """Those in net.sysctl, by their whole name."""
+    table = {f"net.core.{setting.name}": setting for setting in core_settings()}
+    table |= {f"net.ipv4.{setting.name}": setting for setting in ip_settings() + tcp_settings()}
+    table |= {f"net.ipv4.route.{setting.name}": setting for setting in route_settings()}
+    return table | {f"{_NEIGH}default.{setting.name}": setting for setting in neigh_table_settings()}
+
+
+# What there is to set is the same for every stack, and never changes.
+_PLAIN: Final = _plain_settings()
+_CONF_SETTINGS: Final = {setting.name: setting for setting in conf_settings()}
+_NEIGH_SETTINGS: Final = {setting.name: setting for setting in neigh_settings()}
+
+
 class SysctlTable:
     """All settings of one stack."""
 
     def __init__(self, net: Net, devices: Devices) -> None:
         self.net: Net = net
         self.devices: Devices = devices
-        self._plain: dict[str, Setting] = {}  # those in net.sysctl
-        self._conf: dict[str, Setting] = {s.name: s for s in conf_settings()}
-        self._neigh: dict[str, Setting] = {s.name: s for s in neigh_settings()}
-        for setting in core_settings():
-            self._plain[f"net.core.{setting.name}"] = setting
-        for setting in ip_settings() + tcp_settings():
-            self._plain[f"net.ipv4.{setting.name}"] = setting
-        for setting in route_settings():
-            self._plain[f"net.ipv4.route.{setting.name}"] = setting
-        for setting in neigh_table_settings():
-            self._plain[f"{_NEIGH}default.{setting.name}"] = setting
+        self._texts: dict[str, Setting] = {}  # those that are kept elsewhere
         doc = "1: packets for others are forwarded: the same switch as conf.all.forwarding"
         self._ip_forward = Setting("forwarding", doc)
 
     def add(self, settings: list[TextSetting]) -> None:
         """Settings of net.ipv4 that are texts, and kept elsewhere."""
         for setting in settings:
-            self._plain[f"net.ipv4.{setting.name}"] = setting
+            self._texts[f"net.ipv4.{setting.name}"] = setting
 
     # -- names
 
     def names(self) -> list[str]:
         """Every setting, sorted."""
         devices = [dev.name.replace(".", "/") for dev in self.devices.all()]
-        names = [*self._plain, "net.ipv4.ip_forward"]
-        names += [f"{_CONF}{where}.{name}" for where in ["all", "default", *devices] for name in self._conf]
-        names += [f"{_NEIGH}{where}.{name}" for where in ["default", *devices] for name in self._neigh]
+        names = [*_PLAIN, *self._texts, "net.ipv4.ip_forward"]
+        names += [f"{_CONF}{where}.{name}" for where in ["all", "default", *devices] for name in _CONF_SETTINGS]
+        names += [f"{_NEIGH}{where}.{name}" for where in ["default", *devices] for name in _NEIGH_SETTINGS]
         return sorted(names)
 
     def below(self, name: str) -> list[str]:
@@ -130,7 +134,7 @@ class SysctlTable:
             self._set_conf(f"{_CONF}all.forwarding", setting, values[0])
         elif name.startswith(_CONF):
             self._set_conf(name, setting, values[0])
-        elif name.startswith(_NEIGH) and setting.name in self._neigh:
+        elif name.startswith(_NEIGH) and setting.name in _NEIGH_SETTINGS:
             self._set_neigh(name, setting, values[0])
         else:
             self._set_plain(setting, values)
@@ -205,22 +209,24 @@ class SysctlTable:
 
     def _find(self, name: str) -> Setting:
         """The setting of a canonical name. ENOENT."""
-        setting = self._plain.get(name)
+        setting = _PLAIN.get(name)
+        if setting is None:
+            setting = self._texts.get(name)
         if name == "net.ipv4.ip_forward":
             return self._ip_forward
         if setting is None and name.startswith(_CONF):
             self._devconf(name)
-            setting = self._conf.get(name.rpartition(".")[2])
+            setting = _CONF_SETTINGS.get(name.rpartition(".")[2])
         elif setting is None and name.startswith(_NEIGH):
             self._parms(name)
-            setting = self._neigh.get(name.rpartition(".")[2])
+            setting = _NEIGH_SETTINGS.get(name.rpartition(".")[2])
         if setting is None:
             raise error(errno.ENOENT)
         return setting
 
     def _where(self, name: str) -> object:
         """What has the attributes of that name, which is one."""
-        if name in self._plain:
+        if name in _PLAIN or name in self._texts:
             return self.net.sysctl
         if name.startswith(_NEIGH):
             return self._parms(name)

@@ -23,6 +23,15 @@ SLACK: Final = 64
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
+class Waker:
+    """Who drives something and must hear when it has to do something earlier than it said."""
+
+    def wake(self) -> None:
+        """There may be something to do at once, or earlier than expected: ask. Cheap, and may be called often."""
+        raise NotImplementedError
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Timer:
     """struct timer_list: subclass it and override ``fire``; arm it through the queue only."""
 
@@ -48,6 +57,7 @@ class TimerQueue:
         self._heap: list[tuple[int, int, Timer]] = []
         self._places: int = 0  # numbers the places, so that no two are equal
         self.armed: int = 0  #: how many timers are; the places beyond them are left from deleted and moved ones
+        self.waker: Waker | None = None  #: told when a timer has been armed for earlier than it was
 
     def mod_timer(self, timer: Timer, expires: i64) -> None:
         """Arm ``timer`` for ``expires`` (ns), or move it there (mod_timer); NEVER disarms it."""
@@ -62,6 +72,8 @@ class TimerQueue:
             timer.queued_at = expires
             timer.place = self._places
             heappush(self._heap, (expires, self._places, timer))
+            if self.waker is not None:
+                self.waker.wake()
             self._tidy()
 
     def del_timer(self, timer: Timer) -> None:

@@ -49,7 +49,7 @@ def opened(size: int = RING_MIN) -> NicRegisters:
 
 
 def put_data(ring: TxRing, at: int, data: bytes, cmd: int) -> None:
-    descriptor = ring.descriptors[at & ring.mask]
+    descriptor = ring.to_fill(at)
     descriptor.dtyp = DTYP_DATA
     descriptor.buffer = data
     descriptor.cmd = cmd
@@ -57,7 +57,7 @@ def put_data(ring: TxRing, at: int, data: bytes, cmd: int) -> None:
 
 
 def put_context(ring: TxRing, at: int, cmd: int, mss: int = 0, gso_type: int = 0, hdr_len: int = 0) -> None:
-    descriptor = ring.descriptors[at & ring.mask]
+    descriptor = ring.to_fill(at)
     descriptor.dtyp = DTYP_CONTEXT
     descriptor.cmd = cmd
     descriptor.tucss = 34
@@ -75,6 +75,19 @@ def put_context(ring: TxRing, at: int, cmd: int, mss: int = 0, gso_type: int = 0
 def test_ring_sizes_are_powers_of_two(size: int) -> None:
     nic = NicRegisters(size)
     assert len(nic.rx.descriptors) == len(nic.tx.descriptors) == size == nic.tx.mask + 1
+
+
+def test_descriptors_are_made_as_frames_come_and_then_are_the_rings_own() -> None:
+    nic = opened()
+    for _ in range(3):
+        assert nic.receive_frame(b"frame")
+    put_data(nic.tx, 0, b"frame", CMD_EOP)
+    assert len({id(descriptor) for descriptor in nic.rx.descriptors}) == 3 + 1, "those that were never used are one"
+    assert len({id(descriptor) for descriptor in nic.tx.descriptors}) == 1 + 1
+    rest = nic.rx.descriptors[3:]
+    assert all(descriptor is rest[0] and descriptor.buffer == b"" and descriptor.status == 0 for descriptor in rest)
+    first = nic.rx.descriptors[0]
+    assert nic.rx.to_fill(nic.rx.size) is first, "round the ring it is the same again"
 
 
 @pytest.mark.parametrize("size", [-256, 0, 1, RING_MIN // 2, RING_MIN + 1, 255, 257, RING_MAX * 2])

@@ -52,13 +52,13 @@ def queue(
     ring = nic.tx
     at = ring.tail
     if context:
-        descriptor = ring.descriptors[at & ring.mask]
+        descriptor = ring.to_fill(at)
         descriptor.dtyp, descriptor.cmd = DTYP_CONTEXT, CMD_TSE if gso_size else 0
         descriptor.tucss, descriptor.tucso, descriptor.hdr_len = 34, checksum_at, hdr_len
         descriptor.mss, descriptor.gso_type = gso_size, SKB_GSO_TCPV4
         at += 1
     for piece in pieces:
-        descriptor = ring.descriptors[at & ring.mask]
+        descriptor = ring.to_fill(at)
         descriptor.dtyp, descriptor.cmd, descriptor.buffer = DTYP_DATA, CMD_TXSM if context else 0, piece
         at += 1
     descriptor.cmd |= CMD_EOP

@@ -13,8 +13,9 @@ from tests.io.world import CLIENT, SERVER, World
 from ustack.device.cable import Impairments
 from ustack.io.config import ConfigError
 from ustack.lab import Lab
-from ustack.sock import MSG_WAITALL, TCP_CLOSE, TCP_FIN_WAIT2
+from ustack.sock import MSG_PEEK, MSG_WAITALL, TCP_CLOSE, TCP_FIN_WAIT2, Sock
 from ustack.tcp.control import TcpControl
+from ustack.timer import Timer
 
 
 def test_ustack_stack_is_the_one_to_embed() -> None:
@@ -76,6 +77,39 @@ def test_a_read_that_waits_for_all_gets_all_or_what_there_is_at_the_end() -> Non
         assert len(client.recv(sent, MSG_WAITALL)) == sent
         client.close()
         inside.close()
+
+
+class Later(Timer):
+    """Sends two bytes more."""
+
+    def __init__(self, sk: Sock) -> None:
+        super().__init__()
+        self.sk = sk
+
+    def fire(self) -> None:
+        self.sk.sendmsg(b"cd", 0, 0, -1)
+
+
+def test_a_look_that_waits_for_all_leaves_it_all_there() -> None:
+    """MSG_PEEK with MSG_WAITALL: the read after it finds the same."""
+    with World() as world:
+        server = world.server.create_server((SERVER, 80))
+        client = world.client.create_connection((SERVER, 80))
+        inside, _ = server.accept()
+        client.settimeout(5)
+        inside.sendall(b"ab")
+        world.client.run(0.3)
+        sk = inside.inner.sk
+        sk.net.timers.mod_timer(Later(sk), sk.net.now + 10**9)
+        assert client.recv(4, MSG_PEEK | MSG_WAITALL) == b"abcd"
+        assert client.recv(5, MSG_PEEK | MSG_WAITALL) == b"abcd"  # its patience is over
+        assert client.recv(2, MSG_PEEK) == b"ab"
+        assert client.recv(4, MSG_WAITALL) == b"abcd"
+        inside.sendall(b"e")
+        inside.close()
+        assert client.recv(9, MSG_PEEK | MSG_WAITALL) == b"e" == client.recv(9)
+        assert client.recv(9, MSG_PEEK | MSG_WAITALL) == b""
+        client.close()
 
 
 def test_a_buffer_may_be_changed_once_send_has_returned() -> None:

@@ -204,6 +204,8 @@ def test_it_runs_until_it_is_stopped(loop: Loop) -> None:
 def test_no_descriptor_is_left(loop: Loop) -> None:
     before = len(os.listdir("/proc/self/fd"))
     other = Loop(Stack(SEED))
+    assert len(os.listdir("/proc/self/fd")) == before  # who never waits needs none
+    other.step(0)
     assert len(os.listdir("/proc/self/fd")) == before + 1
     other.close()
     assert len(os.listdir("/proc/self/fd")) == before

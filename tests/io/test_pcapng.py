@@ -53,9 +53,19 @@ def test_comment_and_direction(text: str, flags: int, direction: int | None) -> 
     assert about.comments == [text.encode()] and about.direction == direction
 
 
+def test_several_comments() -> None:
+    ((_, about),) = read(HEADER + pcapng.packet(0, 0, b"frame", 5, pcapng.FLAG_INBOUND, "one", "", "two"))
+    assert about.comments == [b"one", b"two"] and about.direction == 1
+
+
 def test_a_comment_that_is_too_long_is_cut() -> None:
-    ((_, about),) = read(HEADER + pcapng.packet(0, 0, b"frame", 5, note="x" * 70_000))
+    ((_, about),) = read(HEADER + pcapng.packet(0, 0, b"frame", 5, 0, "x" * 70_000))
     assert about.comments == [b"x" * 0xFFFF]
+
+
+def test_a_comment_is_not_cut_in_the_middle_of_a_character() -> None:
+    ((_, about),) = read(HEADER + pcapng.packet(0, 0, b"frame", 5, 0, "é" * 40_000))
+    assert about.comments == ["é".encode() * (0xFFFF // 2)]
 
 
 def test_packets_belong_to_their_interfaces() -> None:
@@ -66,7 +76,7 @@ def test_packets_belong_to_their_interfaces() -> None:
 
 @given(st.lists(st.binary(max_size=9), max_size=5))
 def test_every_block_is_padded_and_framed(packets: list[bytes]) -> None:
-    data = HEADER + b"".join(pcapng.packet(0, 1, each, len(each), note="n") for each in packets)
+    data = HEADER + b"".join(pcapng.packet(0, 1, each, len(each), 0, "n") for each in packets)
     data += pcapng.statistics(0, 1, 5, 2)
     assert [kind for kind, _ in blocks(data)] == [0x0A0D0D0A, 1, *[6] * len(packets), 5]
 

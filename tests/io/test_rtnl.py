@@ -13,6 +13,7 @@ import pytest
 from tests.io.test_server import Guest, House
 from ustack.io import control
 from ustack.io.client import Client
+from ustack.io.server import EventStream
 from ustack.rtnl.dump import PIECE, follow
 from ustack.rtnl.messages import (
     BATCH_MAX,
@@ -195,7 +196,7 @@ def test_one_who_does_not_read_loses_events_and_costs_no_more_memory(house: Hous
         if at % 64 == 0:
             house.spin(2)
     (client,) = house.server.clients
-    assert client.stream is not None
+    assert isinstance(client.stream, EventStream)
     assert len(client.stream.events) == EVENTS_MAX
     assert len(client.answers) <= 1
     lost = client.stream.lost

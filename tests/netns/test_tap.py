@@ -156,14 +156,17 @@ def raw_frames_cross_both_ways(wire: Wire) -> None:
     assert (wire.stats.rx_errors, wire.stats.tx_errors) == (0, 0)
 
 
+@pytest.mark.vm
 def test_raw_frames_cross_with_offload(offload: Wire) -> None:
     raw_frames_cross_both_ways(offload)
 
 
+@pytest.mark.vm
 def test_raw_frames_cross_without_offload(plain: Wire) -> None:
     raw_frames_cross_both_ways(plain)
 
 
+@pytest.mark.vm
 def test_a_full_sized_frame_crosses_without_offload(plain: Wire) -> None:
     with udp_socket() as kernel:
         kernel.sendto(bytes(1472), (STACK, 4747))
@@ -175,6 +178,7 @@ def test_a_full_sized_frame_crosses_without_offload(plain: Wire) -> None:
 # -- checksums
 
 
+@pytest.mark.vm
 def test_with_offload_the_kernel_leaves_the_checksum_to_us(offload: Wire) -> None:
     with udp_socket() as kernel:
         kernel.sendto(b"muffin", (STACK, 4747))
@@ -191,6 +195,7 @@ def test_without_offload_the_kernel_sums_itself(plain: Wire) -> None:
     assert descriptor.ip_summed == CHECKSUM_NONE and transport_checksum_ok(frame)
 
 
+@pytest.mark.vm
 def test_offload_is_switched_off_on_an_open_device(offload: Wire) -> None:
     assert offload.tap.features == ALL_FEATURES
     offload.tap.set_offload(0)
@@ -201,6 +206,7 @@ def test_offload_is_switched_off_on_an_open_device(offload: Wire) -> None:
     assert descriptor.ip_summed == CHECKSUM_NONE and transport_checksum_ok(frame)
 
 
+@pytest.mark.vm
 def test_the_kernel_completes_a_checksum_we_leave_to_it(offload: Wire) -> None:
     with udp_socket() as kernel:
         frame = udp_frame(b"muffin", kernel.getsockname()[1])
@@ -208,6 +214,7 @@ def test_the_kernel_completes_a_checksum_we_leave_to_it(offload: Wire) -> None:
         assert kernel.recv(100) == b"muffin"
 
 
+@pytest.mark.vm
 def test_a_checksum_we_vouch_for_must_be_right(plain: Wire) -> None:
     """Without NEEDS_CSUM the kernel verifies: the wrong one is dropped, the right one after it arrives."""
     with udp_socket() as kernel:
@@ -298,6 +305,7 @@ def test_a_super_segment_to_the_kernel_arrives_whole(offload: Wire) -> None:
 # -- the device itself
 
 
+@pytest.mark.vm
 def test_a_device_that_is_down_refuses_frames_and_counts_them(host: Host, offload: Wire) -> None:
     host.set_link("tap0", up=False)
     offload.send(udp_frame(b"muffin", 9))
@@ -314,6 +322,7 @@ def test_a_frame_the_kernel_cannot_believe_is_refused_and_counted(offload: Wire)
     assert offload.stats.tx_errors == 2
 
 
+@pytest.mark.vm
 def test_a_device_deleted_under_us_is_gone(host: Host, offload: Wire) -> None:
     host.delete_link("tap0")
     assert not offload.hardware.receive()
@@ -322,6 +331,7 @@ def test_a_device_deleted_under_us_is_gone(host: Host, offload: Wire) -> None:
     assert offload.stats.tx_errors == 1
 
 
+@pytest.mark.vm
 def test_a_device_is_gone_when_closed(host: Host) -> None:
     tap = Tap("tap%d")
     assert (tap.name, tap.persistent, host.has_link("tap0")) == ("tap0", False, True)
@@ -330,6 +340,7 @@ def test_a_device_is_gone_when_closed(host: Host) -> None:
     assert not host.has_link("tap0")
 
 
+@pytest.mark.vm
 @pytest.mark.parametrize("offload_before", [True, False])
 @pytest.mark.parametrize("offload_after", [True, False])
 def test_a_persistent_device_is_attached_to(host: Host, offload_before: bool, offload_after: bool) -> None:

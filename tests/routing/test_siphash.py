@@ -7,7 +7,7 @@ import random
 import pytest
 
 from ustack.routing.siphash import flow_hash_from_keys_seed
-from ustack.siphash import SipHash
+from ustack.siphash import SipHash, SipHashKey, siphash_2u32, siphash_3u32
 
 
 def siphash(key: bytes, message: bytes) -> int:
@@ -29,6 +29,14 @@ def siphash(key: bytes, message: bytes) -> int:
 def test_the_vectors_of_its_authors(length: int, expected: int) -> None:
     """Appendix A of the paper and the reference's vectors: key 00..0f, message 00, 01, 02, ..."""
     assert siphash(bytes(range(16)), bytes(range(length))) == expected & 0xFFFF_FFFF
+
+
+def test_two_and_three_words_are_messages_of_eight_and_twelve_bytes() -> None:
+    """siphash_2u32, siphash_3u32: the reference's vectors once more, all 64 bits of them."""
+    key = SipHashKey(bytes(range(16)))
+    words = [int.from_bytes(bytes(range(at, at + 4)), "little") for at in (0, 4, 8)]
+    assert siphash_2u32(words[0], words[1], key) == (0x93F5_F579, 0x9A93_2462)
+    assert siphash_3u32(words[0], words[1], words[2], key) == (0x751E_8FBC, 0x860E_E5FB)
 
 
 def test_both_directions_of_a_flow_are_one() -> None:

@@ -143,14 +143,13 @@ def check_ofo(tp: TcpSock) -> None:
 
 def check_timers(tp: TcpSock) -> None:
     """One retransmission timer for one purpose; and nothing that is in flight or stuck waits for nobody."""
-    timer = tp.retransmit_timer
-    assert timer is not None
-    assert timer.pending == (tp.icsk_pending != 0), f"pending {timer.pending}, for {tp.icsk_pending}"
+    armed = tp.retransmit_timer is not None and tp.retransmit_timer.pending
+    assert armed == (tp.icsk_pending != 0), f"pending {armed}, for {tp.icsk_pending}"
     if tp.packets_out:
-        assert timer.pending, "in flight without a timer"
+        assert armed, "in flight without a timer"
     elif tp.write_queue and tp.state not in (TCP_SYN_SENT, TCP_SYN_RECV):
         pacing = tp.pacing_timer is not None and tp.pacing_timer.pending
-        assert timer.pending or pacing or tp.tsq_throttled, "what is to be sent waits for nobody"
+        assert armed or pacing or tp.tsq_throttled, "what is to be sent waits for nobody"
 
 
 def held_beyond(tp: TcpSock, start: int, end: int) -> bool:

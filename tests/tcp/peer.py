@@ -46,6 +46,7 @@ from tests.tcp.host import (
 from ustack.device.e1000 import NO_OFFLOAD
 from ustack.inet.options import SO_ERROR, SOL_SOCKET
 from ustack.sock import TCP_CLOSE, TCP_LISTEN
+from ustack.tcp.delack import TICK
 from ustack.tcp.states import State
 from ustack.wire.ipv4 import str_to_addr
 
@@ -401,7 +402,7 @@ def close_wait(peer: Peer | None = None) -> Peer:
     """CLOSE_WAIT: the peer's FIN is acknowledged, we have not closed."""
     c = established(peer=peer)
     c.inject("FA")
-    c.expect("A", seq=1, ack=2)
+    c.expect("A", seq=1, ack=2, at=c.now - c.zero + TICK)  # nobody was quick enough to answer
     c.mark()
     return c
 

@@ -23,6 +23,7 @@ from tests.tcp.peer import (
 from ustack.drop import Reason
 from ustack.inet.options import SO_LINGER, SOL_SOCKET
 from ustack.sock import POLLHUP, POLLIN, POLLOUT, POLLRDHUP
+from ustack.tcp.delack import TICK
 from ustack.tcp.options import IPPROTO_TCP, TCP_LINGER2
 from ustack.tcp.states import State
 
@@ -137,7 +138,7 @@ def test_orderly_close_from_the_peers_side() -> None:
     """CLOSE-WAIT, LAST-ACK, CLOSED."""
     with established() as c:
         c.inject("FA")
-        c.expect("A", seq=1, ack=2)
+        c.expect("A", seq=1, ack=2, at=TICK)
         assert c.in_state(State.CLOSE_WAIT) and c.events.seen == ["state"]
         assert c.sock.poll() & (POLLIN | POLLRDHUP | POLLOUT | POLLHUP) == POLLIN | POLLRDHUP | POLLOUT
         assert c.app_recv() == b""
@@ -147,7 +148,31 @@ def test_orderly_close_from_the_peers_side() -> None:
         c.inject("A", ack=2)
         assert c.in_state(State.CLOSE)
         c.silent(until=200 * SEC)
-        c.counted(CurrEstab=-1, TCPOrigDataSent=1, TCPDelivered=1, TCPPureAcks=1)
+        c.counted(CurrEstab=-1, TCPOrigDataSent=1, TCPDelivered=1, TCPPureAcks=1, DelayedACKs=1)
+
+
+def test_the_ack_of_a_fin_goes_with_the_fin_of_who_closes_at_once() -> None:
+    """tcp_fin enters pingpong mode: one segment instead of two, on every connection whose peer closes first."""
+    with established() as c:
+        c.inject("FA")
+        c.silent()
+        c.app_close()
+        c.expect("FA", seq=1, ack=2)
+        c.inject("A", ack=2)
+        assert c.in_state(State.CLOSE)
+        c.silent(until=200 * SEC)
+
+
+def test_after_text_the_ack_of_a_fin_waits_as_long_as_any_other() -> None:
+    """For the answer to what was asked: TCP_ATO_MIN, the first segments' quick ACKs notwithstanding."""
+    with established() as c:
+        c.inject("PA", b"question")
+        c.expect("A", ack=9)
+        c.mark()
+        c.inject("FA")
+        c.silent(until=40 * MSEC - 1)
+        c.expect("A", seq=1, ack=10, at=40 * MSEC)
+        c.counted(DelayedACKs=1)
 
 
 def test_in_close_wait_we_may_still_send() -> None:
@@ -193,7 +218,7 @@ def test_what_came_out_of_order_beyond_a_fin_is_forgotten() -> None:
         c.inject("PA", b"beyond", seq=10)
         c.expect("A", ack=1)
         c.inject("FA", b"12345678", seq=1)
-        c.expect("A", ack=10)
+        c.expect("A", ack=10, at=40 * MSEC)
         assert c.in_state(State.CLOSE_WAIT) and c.tp.ofo is None
         assert c.app_recv() == b"12345678" and c.app_recv() == b"" and c.tp.rmem_alloc == 0
 

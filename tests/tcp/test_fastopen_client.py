@@ -191,8 +191,6 @@ def test_a_lost_syn_goes_again_bare() -> None:
         c.inject("SA", ack=1, options=c.syn_options())
         c.expect("PA", seq=1, ack=1, data=b"data")
         c.inject("A", ack=5)
-        known = c.stack.tcp.tables.metrics.lookup(c.tp.saddr, c.tp.daddr)
-        assert known is not None and known.syn_loss == 1
 
 
 def test_an_icmp_about_its_size_makes_it_go_again_bare_and_advertise_less() -> None:
@@ -220,7 +218,7 @@ def test_a_fin_in_the_syn_ack_too() -> None:
         send(c, b"data")
         c.expect("S", data=b"data")
         c.inject("SFA", b"answer", ack=5, options=c.syn_options())
-        c.expect("A", seq=5, ack=8)
+        c.expect("A", seq=5, ack=8, at=200 * MSEC)  # as long as any may wait for the owner's answer
         assert c.in_state(State.CLOSE_WAIT) and c.app_recv() == b"answer" and c.app_recv() == b""
 
 

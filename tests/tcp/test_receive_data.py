@@ -12,6 +12,7 @@ from ustack.drop import Reason
 from ustack.inet.options import SO_RCVBUF, SOL_SOCKET
 from ustack.packet import CHECKSUM_UNNECESSARY, SKB_GSO_TCPV4
 from ustack.sock import MSG_PEEK, MSG_TRUNC, TCP_CLOSE_WAIT
+from ustack.tcp.delack import TICK
 from ustack.tcp.receive import tcp_read_sock
 from ustack.tcp.states import State
 
@@ -197,7 +198,7 @@ def test_a_retransmitted_fin_is_acknowledged_again() -> None:
     """RFC 9293, eighth step, CLOSE-WAIT: "Remain in the CLOSE-WAIT state"; but our ACK may have been lost."""
     with established() as c:
         c.inject("FA")
-        c.expect("A", seq=1, ack=2)
+        c.expect("A", seq=1, ack=2, at=TICK)
         c.mark()
         c.inject("FA", seq=1)
         c.expect("A", seq=1, ack=2)

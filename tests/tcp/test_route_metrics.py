@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.harness import MSEC, SEC, Pair, Sniffer, code_of, connection
+from tests.harness import MSEC, SEC, Pair, Sniffer, code_of, connection, readable
 from ustack.inet.family import SOCK_STREAM
 from ustack.inet.sockaddr import AF_INET
 from ustack.routing.fib_types import FibConfig
 from ustack.routing.uapi import (
     NLM_F_CREATE,
     RTAX_ADVMSS,
+    RTAX_CWND,
     RTAX_HOPLIMIT,
     RTAX_INITCWND,
     RTAX_INITRWND,
@@ -23,7 +24,8 @@ from ustack.routing.uapi import (
     RTAX_WINDOW,
 )
 from ustack.tcp.congestion.reno import Reno
-from ustack.tcp.control import TcpControl
+from ustack.tcp.control import TCP_INFINITE_CWND, TcpControl
+from ustack.tcp.options import IPPROTO_TCP, TCP_MAXSEG
 from ustack.wire.ipv4 import str_to_addr
 
 if TYPE_CHECKING:
@@ -83,6 +85,43 @@ def test_initcwnd(metrics: dict[int, int], cwnd: int) -> None:
     pair, active, passive = both(metrics)
     pair.run(SEC)
     assert active.snd_cwnd == passive.snd_cwnd == active.init_cwnd() == cwnd
+
+
+@pytest.mark.parametrize("lock", [0, 1 << RTAX_CWND])
+def test_cwnd(lock: int) -> None:
+    """tcp_init_metrics: a locked one is the most that the congestion window may become; another says nothing."""
+    _, active, passive = both({RTAX_CWND: 12, RTAX_LOCK: lock})
+    clamp = 12 if lock else TCP_INFINITE_CWND
+    assert active.snd_cwnd_clamp == passive.snd_cwnd_clamp == clamp
+
+
+def test_the_congestion_window_stays_below_a_locked_cwnd() -> None:
+    """Slow start ends there (tcp_slow_start)."""
+    pair = Pair(resolved=True)
+    give(pair.a, THERE, {RTAX_CWND: 12, RTAX_LOCK: 1 << RTAX_CWND})
+    client, server = connection(pair)
+    client.send(bytes(1_000_000))
+    for _ in range(50):
+        pair.run(10 * MSEC)
+        while readable(server):
+            server.recv(1 << 20)
+    assert tp(client).snd_cwnd == 12
+
+
+def test_a_narrow_path_does_not_raise_what_the_user_wants_advertised() -> None:
+    """tcp_advertise_mss: MIN_ADVMSS holds for what follows from an MTU, not for TCP_MAXSEG."""
+    pair = Pair(resolved=True)
+    give(pair.b, HERE, {RTAX_MTU: 120})
+    server = pair.b.socket()
+    server.setsockopt(IPPROTO_TCP, TCP_MAXSEG, 100)
+    server.bind((THERE, 80))
+    server.listen(8)
+    client = pair.b.socket()
+    client.setsockopt(IPPROTO_TCP, TCP_MAXSEG, 100)
+    sniffer = Sniffer(pair.b)
+    code_of(lambda: client.connect((HERE, 80)))
+    pair.run(SEC)
+    assert tp(client).advmss == 100 and any("mss 100" in line for line in sniffer.lines())
 
 
 def test_window() -> None:

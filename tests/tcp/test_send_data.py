@@ -11,6 +11,7 @@ from ustack.device.e1000 import E1000_FEATURES, NO_OFFLOAD
 from ustack.entropy import Entropy
 from ustack.inet.options import SO_SNDBUF, SOL_SOCKET
 from ustack.sock import MSG_MORE, POLLOUT
+from ustack.tcp.delack import TICK
 from ustack.tcp.options import IPPROTO_TCP, TCP_CORK, TCP_MAXSEG, TCP_NODELAY
 from ustack.tcp.segment import SKB_OVERHEAD
 from ustack.wire.ipv4 import str_to_addr
@@ -403,7 +404,7 @@ def test_half_closed_data_still_flows_the_other_way() -> None:
     """RFC 9293 3.6: "A TCP implementation MAY" half-close: the peer has finished, we have not."""
     with established() as c:
         c.inject("FA")
-        c.expect("A", ack=2)
+        c.expect("A", ack=2, at=TICK)
         c.app_send(stream(2000))
         c.expect("A", seq=1, ack=2, data=stream(MSS))
         c.expect("PA", seq=1 + MSS, ack=2, data=stream(2000 - MSS, MSS))

@@ -45,7 +45,7 @@ def test_a_fin_on_the_handshakes_ack_leads_to_close_wait() -> None:
     """3.10.7.4, eighth: "SYN-RECEIVED STATE, ESTABLISHED STATE: Enter the CLOSE-WAIT state"."""
     with syn_recv() as c:
         c.inject("FPA", b"bye")
-        c.expect("A", seq=1, ack=5)
+        c.expect("A", seq=1, ack=5, at=40 * MSEC)
         assert c.in_state(State.CLOSE_WAIT)
         c.app_accept()
         assert c.app_recv() == b"bye" and c.app_recv() == b""

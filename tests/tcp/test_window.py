@@ -113,6 +113,7 @@ def test_text_for_a_closed_window_is_refused_with_an_ack_and_a_bare_fin_is_not()
         c.expect("A", seq=1, ack=at, window=0)
         c.counted(Reason.TCP_INVALID_SEQUENCE, BeyondWindow=1)
         c.inject("FA", seq=at)
+        c.run(100 * MSEC)
         c.expect("A", seq=1, ack=at + 1)
         assert c.state is State.CLOSE_WAIT
         assert len(c.app_recv()) == at - 1

@@ -18,9 +18,13 @@ from ustack.device.net_device import ETH_HLEN, NETIF_F_RXCSUM, NETIF_F_TSO
 from ustack.entropy import SEED_LEN, Entropy
 from ustack.packet import CHECKSUM_NONE, CHECKSUM_PARTIAL, Packet
 from ustack.timer import NEVER, NSEC_PER_MSEC, NSEC_PER_SEC
+from ustack.trace.journey import DROPPED, PATIENCE
+from ustack.trace.points import Point
 
 if TYPE_CHECKING:
     from ustack.device.ring import NicRegisters, TxFrame
+    from ustack.timer import Waker
+    from ustack.trace.journey import Facts, Journey
 
 _CERTAIN: Final = 1 << 32
 
@@ -36,6 +40,16 @@ class Pollable:
     def next_deadline(self) -> i64:
         """When ``poll`` has something to do (ns), a time gone by for at once, NEVER for nothing."""
         raise NotImplementedError
+
+    def attach(self, waker: Waker) -> bool:
+        """Promise to call ``waker.wake`` whenever something but ``poll`` may have made ``next_deadline`` earlier.
+
+        False for who cannot promise it: that one is asked, and polled, at every instant.
+        """
+        return False
+
+    def catch_up(self, now: i64) -> None:
+        """It is ``now``, though there is nothing to do: whoever asks something of us must find our clock right."""
 
 
 class Impairments:
@@ -98,6 +112,7 @@ class Flight:
         self.csum_offset: i64 = csum_offset
         self.gso_size: i64 = 0
         self.gso_type: i64 = 0
+        self.journey: Journey | None = None
 
     def complete(self) -> Flight:
         """The same frame with its checksum in place, as the hardware of a real NIC sends it."""
@@ -117,6 +132,15 @@ class Flight:
         other = Flight(frame, CHECKSUM_NONE, 0, 0)
         other.gso_size = self.gso_size
         other.gso_type = self.gso_type
+        other.journey = self.journey
+        return other
+
+    def copy(self) -> Flight:
+        """The same frame once more, with a journey of its own."""
+        other = Flight(self.frame, self.ip_summed, self.csum_start, self.csum_offset)
+        other.gso_size = self.gso_size
+        other.gso_type = self.gso_type
+        other.journey = None if self.journey is None else self.journey.fork()
         return other
 
 
@@ -176,6 +200,8 @@ class Lane:
             self.receiver.rx_interrupt()
 
     def _arrive(self, flight: Flight) -> None:
+        if flight.journey is not None:
+            flight.journey.step(Point.NETEM_DEQUEUE, "at the other end", None, "", self._cable.now)
         taken = self.receiver.receive_frame(
             flight.frame,
             flight.ip_summed,
@@ -183,6 +209,7 @@ class Lane:
             flight.csum_offset,
             flight.gso_size,
             flight.gso_type,
+            journey=flight.journey,
         )
         if taken:
             self.stats.delivered += 1
@@ -196,7 +223,11 @@ class Lane:
         flight = Flight(buf, summed, frame.csum_start, frame.csum_offset)
         flight.gso_size = frame.gso_size
         flight.gso_type = frame.gso_type
+        flight.journey = frame.journey
         accepts = self.receiver.offloads
+        if flight.journey is not None:
+            facts = self._wire_facts(flight, accepts)
+            flight.journey.step(Point.VETH_XMIT, "taken from the ring", facts, "", now)
         if frame.gso_size != 0 and (accepts & NETIF_F_TSO == 0 or not self._cable.super_segments):
             self._cut(flight, accepts & NETIF_F_RXCSUM != 0, now)
         elif accepts & NETIF_F_RXCSUM == 0:
@@ -204,35 +235,73 @@ class Lane:
         else:
             self._send(flight, now)
 
+    def _wire_facts(self, flight: Flight, accepts: i64) -> Facts:
+        """How it crosses: what the receiver does not understand is done for it."""
+        facts: Facts = {"length": len(flight.frame)}
+        if flight.ip_summed == CHECKSUM_PARTIAL:
+            facts["checksum"] = "left as it is" if accepts & NETIF_F_RXCSUM != 0 else "completed"
+        if flight.gso_size != 0:
+            facts["gso_size"] = flight.gso_size
+        return facts
+
     def _cut(self, flight: Flight, partial: bool, now: i64) -> None:
         """Send a super-segment as the frames it stands for, which is what the TSO of a real NIC does."""
         whole = Packet(flight.frame)
         whole.network_header = ETH_HLEN
         whole.gso_size = flight.gso_size
         whole.gso_type = flight.gso_type
+        whole.journey = flight.journey
         segments = skb_gso_segment(whole, partial)
         if len(segments) == 0:
             self.stats.sent += 1
             self.stats.lost += 1
+            if flight.journey is not None:
+                flight.journey.finish(DROPPED, "GSO_SEG")
         for segment in segments:
-            self._send(Flight(segment.buf, segment.ip_summed, segment.csum_start, segment.csum_offset), now)
+            part = Flight(segment.buf, segment.ip_summed, segment.csum_start, segment.csum_offset)
+            part.journey = segment.journey
+            self._send(part, now)
 
     def _send(self, flight: Flight, now: i64) -> None:
         """netem_enqueue: duplicate, lose, corrupt, then queue for the time of arrival."""
         self.stats.sent += 1
+        doubled = self._chance(self.impairments.duplicate)
         copies = 1
-        if self._chance(self.impairments.duplicate):
+        if doubled:
             self.stats.duplicated += 1
             copies += 1
         if not self._cable.plugged or self._chance(self.impairments.loss):
             self.stats.lost += 1
             copies -= 1
-        for _ in range(copies):
+        if flight.journey is not None:
+            self._tell_fate(flight.journey, copies, doubled, now)
+        for number in range(copies):
+            one = flight if number == 0 or flight.journey is None else flight.copy()
             if self._chance(self.impairments.corrupt):
                 self.stats.corrupted += 1
-                self._depart(flight.flip(self._entropy.below(len(flight.frame) * 8)), now)
+                self._depart(self._corrupted(one, now), now)
             else:
-                self._depart(flight, now)
+                self._depart(one, now)
+
+    def _tell_fate(self, journey: Journey, copies: int, doubled: bool, now: i64) -> None:
+        """For a trace: what chance has done to a frame."""
+        if copies == 0:
+            fate = "lost" if self._cable.plugged else "lost: the cable is unplugged"
+        elif doubled:
+            fate = "duplicated" if copies > 1 else "duplicated, and one of the two lost"
+        else:
+            fate = "sent"
+        journey.step(Point.NETEM_ENQUEUE, fate, None, "", now)
+        if copies == 0:
+            journey.finish(DROPPED, "CABLE_LOST")
+
+    def _corrupted(self, flight: Flight, now: i64) -> Flight:
+        """One bit of it the other way round."""
+        bit = self._entropy.below(len(flight.frame) * 8)
+        if flight.journey is not None:
+            facts: Facts = {"byte": bit >> 3, "bit": bit & 7}
+            flight.journey.step(Point.NETEM_CORRUPT, "corrupted", facts, "", now)
+        return flight.flip(bit)
 
     def _depart(self, flight: Flight, now: i64) -> None:
         """Wait for the transmitter, then travel."""
@@ -244,17 +313,35 @@ class Lane:
             takes = len(flight.frame) * 8 * NSEC_PER_SEC // rate
             if busy + takes > int(impairments.limit) * 8 * NSEC_PER_SEC // rate:
                 self.stats.overlimits += 1
+                self._overlimit(flight.journey, now)
                 return
             self._busy_until = now + busy + takes
             due = self._busy_until
         due += impairments.delay
         if impairments.jitter != 0:
             due += self._entropy.below(2 * impairments.jitter + 1) - impairments.jitter
-        if self._chance(impairments.reorder):
+        late = self._chance(impairments.reorder)
+        if late:
             self.stats.reordered += 1
             due += impairments.reorder_delay
         self._sequence += 1
+        if flight.journey is not None:
+            self._tell_due(flight.journey, now, max(due, now), late)
         heappush(self._heap, (due if due > now else now, self._sequence, flight))
+
+    def _tell_due(self, journey: Journey, now: i64, due: i64, late: bool) -> None:
+        """For a trace: when a frame arrives; until then nobody need worry about it."""
+        facts: Facts = {"arrives_in_us": (due - now) // 1000, "delay_us": self.impairments.delay // 1000}
+        if self.impairments.rate != 0:
+            facts["backlog"] = self.backlog(now)
+        journey.step(Point.TFIFO_ENQUEUE, "reordered" if late else "on its way", facts, "", now)
+        journey.patience = due - now + PATIENCE
+
+    def _overlimit(self, journey: Journey | None, now: i64) -> None:
+        if journey is not None:
+            facts: Facts = {"backlog": self.backlog(now), "limit": self.impairments.limit}
+            journey.step(Point.NETEM_OVERLIMITS, "the queue before the wire is full", facts, "", now)
+            journey.finish(DROPPED, "CABLE_OVERLIMITS")
 
     def _chance(self, probability: float) -> bool:
         """True with that probability; no number is drawn for what never happens."""
@@ -303,6 +390,12 @@ class Cable(Pollable):
 
     def poll(self, now: i64) -> None:
         self.run(now)
+
+    def attach(self, waker: Waker) -> bool:
+        """The doorbells of both NICs are what comes from outside."""
+        self.there.sender.waker = waker
+        self.back.sender.waker = waker
+        return True
 
     def next_deadline(self) -> i64:
         """When a frame arrives or waits to be fetched (ns), NEVER if nothing is on the way."""

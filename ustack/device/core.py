@@ -14,6 +14,15 @@ from typing import TYPE_CHECKING, Final
 
 from mypy_extensions import i64, mypyc_attr
 
+from ustack.device.facts import (
+    enqueued,
+    frame_facts,
+    handler_name,
+    offload_facts,
+    queue_facts,
+    received_facts,
+    validated,
+)
 from ustack.device.gso import csum_help, partial_fits, skb_gso_segment
 from ustack.device.net_device import (
     BROADCAST_MAC,
@@ -43,11 +52,13 @@ from ustack.packet import (
     PacketHandler,
 )
 from ustack.sock import error
+from ustack.trace.points import Point
 from ustack.wire.ethernet import ETH_P_IP, is_valid_ether_addr
 from ustack.wire.octets import u16, u48
 
 if TYPE_CHECKING:
     from ustack.net import Net
+    from ustack.trace.journey import Facts
 
 MAX_SKB_FRAGS: Final = 45  #: pieces a driver must be able to take (the most CONFIG_MAX_SKB_FRAGS allows)
 VLAN_HLEN: Final = 4  #: what a frame may be longer than MTU and header before it is too long
@@ -317,6 +328,8 @@ class Devices:
         dev = packet.dev
         assert dev is not None
         net.receive(packet)
+        if net.tracer is not None:
+            net.tracer.received(packet)
         start = packet.mac_header
         length = packet.end - start
         if length < ETH_HLEN or (length > dev.mtu + ETH_HLEN + VLAN_HLEN and packet.gso_size == 0):
@@ -331,14 +344,31 @@ class Devices:
             self._not_to_us(packet, dev, dst)
         if self._tapped:
             self._show(packet, False)
+        if packet.journey is not None:
+            handled = handler_name(ethertype, ethertype in self._ptype)
+            if dev.rx_handler is not None:
+                handled = "to br_handle_frame"
+            packet.journey.step(Point.NETIF_RECEIVE_SKB, handled, received_facts(packet), dev.name)
+        if dev.rx_handler is not None and not dev.rx_handler.passes(packet):
+            return
         # IEEE 802.3: up to 1500 the field is a length; those frames find no handler either
         if ethertype == ETH_P_IP and self._ip is not None:
             self._ip.handle(packet)
-            return
-        handler = self._ptype.get(ethertype)
+        else:
+            self._deliver_skb(packet, dev)
+
+    def receive_as(self, packet: Packet, dev: NetDevice) -> None:
+        """A packet that came in at a port goes on as one of ``dev``, whose port that is (br_netif_receive_skb)."""
+        packet.dev = packet.in_dev = dev
+        if self._tapped:
+            self._show(packet, False)
+        self._deliver_skb(packet, dev)
+
+    def _deliver_skb(self, packet: Packet, dev: NetDevice) -> None:
+        handler = self._ptype.get(packet.protocol)
         if handler is None:
             dev.stats.rx_dropped += 1
-            net.drop(packet, Reason.UNHANDLED_PROTO)
+            self.net.drop(packet, Reason.UNHANDLED_PROTO)
         else:
             handler.handle(packet)
 
@@ -371,11 +401,18 @@ class Devices:
         """
         dev = packet.dev
         assert dev is not None
+        if self.net.tracer is not None:
+            self.net.tracer.framed(packet)
+            if packet.journey is not None:
+                packet.journey.step(Point.DEV_QUEUE_XMIT, "", frame_facts(packet), dev.name)
         if dev.flags & IFF_UP == 0 or not dev.carrier:
             dev.stats.tx_dropped += 1
             self.net.drop(packet, Reason.DEV_DOWN)
             return False
-        if packet.gso_size != 0 and self._needs_gso(packet, dev):
+        cut = packet.gso_size != 0 and self._needs_gso(packet, dev)
+        if packet.journey is not None:
+            packet.journey.step(Point.VALIDATE_XMIT_SKB, validated(packet, dev, cut), offload_facts(packet), dev.name)
+        if cut:
             return self._xmit_segments(packet, dev)
         if not self._validate(packet, dev):
             return False
@@ -424,8 +461,15 @@ class Devices:
 
     def _xmit(self, packet: Packet, dev: NetDevice) -> bool:
         """Straight through if nobody waits, else into the queue (__dev_xmit_skb with TCQ_F_CAN_BYPASS)."""
+        if packet.journey is not None:
+            straight = dev.queue.qlen == 0 and not dev.queue_stopped
+            packet.journey.step(
+                Point.DEV_XMIT_SKB, "straight through" if straight else "others wait", queue_facts(dev), dev.name
+            )
         if dev.queue.qlen == 0 and not dev.queue_stopped and self._start(packet, dev):
             return True
+        if packet.journey is not None:
+            packet.journey.step(Point.PFIFO_ENQUEUE, enqueued(dev), queue_facts(dev), dev.name)
         if dev.no_queue or not dev.queue.enqueue(packet, dev.tx_queue_len):
             dev.stats.tx_dropped += 1
             packet.congested = True
@@ -439,6 +483,9 @@ class Devices:
 
     def _start(self, packet: Packet, dev: NetDevice) -> bool:
         """Hand ``packet`` to the hardware (xmit_one); False if it has no room."""
+        if packet.journey is not None:
+            taps: Facts | None = {"taps": len(self._taps)} if self._tapped else None
+            packet.journey.step(Point.DEV_HARD_START_XMIT, "", taps, dev.name)
         if not dev.start_xmit(packet):
             dev.queue_stopped = True
             return False
@@ -458,8 +505,12 @@ class Devices:
         queue = dev.queue
         while queue.qlen != 0 and not dev.queue_stopped:
             packet = queue.dequeue()
+            if packet.journey is not None:
+                packet.journey.step(Point.PFIFO_DEQUEUE, "its turn", queue_facts(dev), dev.name)
             if not self._start(packet, dev):
                 queue.requeue(packet)
+                if packet.journey is not None:
+                    packet.journey.step(Point.DEV_REQUEUE_SKB, "back to the front", queue_facts(dev), dev.name)
 
     def _flush_queue(self, dev: NetDevice) -> None:
         while dev.queue.qlen != 0:
@@ -485,6 +536,7 @@ class Devices:
         if not dev.napi_scheduled:
             dev.napi_scheduled = True
             self._poll_list.append(dev)
+            self.net.wake()
 
     def napi_complete(self, dev: NetDevice) -> None:
         """``dev`` is drained: no more polling until it asks again."""
@@ -522,6 +574,8 @@ class Devices:
         self._poll_list.extend(again)
         for flusher in self._flushers:
             flusher.flush()
+        if self.net.tracer is not None:
+            self.net.tracer.resume(None)
         self._ring_doorbells()
         self._in_softirq = False
         return len(self._poll_list) != 0

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from mypy_extensions import i64
 
 from ustack.device.core import MAX_SKB_FRAGS
+from ustack.device.facts import rx_facts, tx_facts
 from ustack.device.gso import partial_fits
 from ustack.device.net_device import (
     ETH_DATA_LEN,
@@ -38,10 +39,13 @@ from ustack.device.ring import (
     TxDescriptor,
 )
 from ustack.packet import CHECKSUM_NONE, CHECKSUM_PARTIAL, Packet
+from ustack.trace.journey import DROPPED, PATIENCE
+from ustack.trace.points import Point
 from ustack.wire.ipv4 import IP_HLEN
 
 if TYPE_CHECKING:
     from ustack.device.core import Devices
+    from ustack.trace.journey import Journey
 
 #: Everything the hardware can do; what is taken out of it, the stack does itself (ethtool -K).
 E1000_FEATURES: Final = NETIF_F_HW_CSUM | NETIF_F_RXCSUM | NETIF_F_SG | NETIF_F_TSO | NETIF_F_TSO_ECN
@@ -98,16 +102,28 @@ class E1000(NetDevice):
         nic.write_ims(0)
         while self._rx_clean != nic.rx.head:
             self.stats.rx_dropped += 1
-            nic.rx.descriptors[self._rx_clean & nic.rx.mask].buffer = b""
-            nic.rx.descriptors[self._rx_clean & nic.rx.mask].status = 0
+            descriptor = nic.rx.descriptors[self._rx_clean & nic.rx.mask]
+            self._lose(descriptor.journey, "received, and nobody looks any more")
+            descriptor.journey = None
+            descriptor.buffer = b""
+            descriptor.status = 0
             self._rx_clean += 1
         nic.rx.tail = nic.rx.head
         self._count_missed()
         nic.tx.tail = self._tx_use
-        while nic.next_tx() is not None:
+        frame = nic.next_tx()
+        while frame is not None:
             self.stats.tx_dropped += 1
+            self._lose(frame.journey, "not sent yet")
             nic.tx_done()
+            frame = nic.next_tx()
         self._clean_tx()
+
+    def _lose(self, journey: Journey | None, why: str) -> None:
+        """What was in a ring is gone."""
+        if journey is not None:
+            journey.step(Point.E1000_DOWN, why, None, self.name)
+            journey.finish(DROPPED, "DEV_DOWN")
 
     def set_features(self, features: i64) -> None:
         """Switch offloads on and off (ethtool -K); frames already in a ring keep what they were given."""
@@ -123,8 +139,9 @@ class E1000(NetDevice):
         need: i64 = 1 if cmd == 0 else 2
         if frags is not None:
             need += len(frags)
-        if self._tx_unused() < need and not self._maybe_stop_tx(need):
+        if self._tx_unused() < need and not self._maybe_stop_tx(packet, need):
             return False
+        first = self._tx_use
         if cmd != 0:
             self._tx_context(packet)
         buf = packet.buf
@@ -142,6 +159,9 @@ class E1000(NetDevice):
                 descriptor.buffer = piece
                 descriptor.cmd = 0
             descriptor.cmd |= CMD_EOP
+        descriptor.journey = packet.journey
+        if packet.journey is not None:
+            packet.journey.step(Point.E1000_XMIT_FRAME, "", tx_facts(self.nic, first, self._tx_use), self.name)
         self.stats.tx_packets += 1
         self.stats.tx_bytes += length + packet.frags_len
         return True
@@ -168,7 +188,7 @@ class E1000(NetDevice):
     def _next_tx_descriptor(self) -> TxDescriptor:
         """The next free one, as a data descriptor."""
         ring = self.nic.tx
-        descriptor = ring.descriptors[self._tx_use & ring.mask]
+        descriptor = ring.to_fill(self._tx_use)
         descriptor.dtyp = DTYP_DATA
         descriptor.status = 0
         self._tx_use += 1
@@ -178,11 +198,16 @@ class E1000(NetDevice):
         """Free descriptors (E1000_DESC_UNUSED)."""
         return self.nic.tx.size - (self._tx_use - self._tx_clean)
 
-    def _maybe_stop_tx(self, need: i64) -> bool:
+    def _maybe_stop_tx(self, packet: Packet, need: i64) -> bool:
         """Reap, and stop the queue if ``need`` descriptors are still not free (e1000_maybe_stop_tx)."""
         self._clean_tx()
-        if self._tx_unused() >= need:
+        unused = self._tx_unused()
+        if unused >= need:
             return True
+        if packet.journey is not None:
+            packet.journey.step(
+                Point.E1000_MAYBE_STOP_TX, "the ring is full", {"needs": need, "free": unused}, self.name
+            )
         self._devices.netif_stop_queue(self)
         if not self.napi_scheduled:
             self.nic.write_ims(_IMS_ENABLE | ICR_TXDW)  # while polled, poll re-arms
@@ -251,16 +276,32 @@ class E1000(NetDevice):
             if descriptor.gso_size != 0:
                 packet.gso_size = descriptor.gso_size
                 packet.gso_type = descriptor.gso_type
+            if descriptor.journey is not None or self._devices.net.tracer is not None:
+                self._trace_rx(packet, descriptor)
             descriptor.buffer = b""
             descriptor.status = 0
             self._rx_clean += 1
             ring.tail += 1  # the descriptor is the hardware's again (e1000_alloc_rx_buffers)
             work += 1
             if status & STAT_EOP == 0 or self._discarding:
-                self._discard(status)
+                self._discard(packet, status)
             else:
                 self._receive(packet)
         return work
+
+    def _trace_rx(self, packet: Packet, descriptor: RxDescriptor) -> None:
+        """A frame's journey begins here, or goes on if it came over a cable."""
+        tracer = self._devices.net.tracer
+        journey = descriptor.journey
+        descriptor.journey = None
+        if journey is not None and journey.enter(tracer):
+            journey.patience = PATIENCE
+            packet.journey = journey
+        if tracer is not None:
+            tracer.received(packet)
+        if packet.journey is not None:
+            slot = self._rx_clean & self.nic.rx.mask
+            packet.journey.step(Point.E1000_CLEAN_RX_IRQ, "", rx_facts(packet, slot, descriptor.status), self.name)
 
     def _receive(self, packet: Packet) -> None:
         self.stats.rx_packets += 1
@@ -283,8 +324,10 @@ class E1000(NetDevice):
         if descriptor.csum_start >= ETH_HLEN + IP_HLEN and partial_fits(packet):
             packet.ip_summed = CHECKSUM_PARTIAL
 
-    def _discard(self, status: i64) -> None:
+    def _discard(self, packet: Packet, status: i64) -> None:
         """A frame in several descriptors is longer than any buffer: lose it to its end, counted as received."""
+        if packet.journey is not None:
+            packet.journey.finish(DROPPED, "RX_LENGTH_ERROR")
         self._discarding = status & STAT_EOP == 0
         if not self._discarding:
             self.stats.rx_errors += 1

@@ -12,12 +12,15 @@ from librt.strings import BytesWriter
 from mypy_extensions import i64
 
 from ustack.packet import CHECKSUM_NONE, CHECKSUM_PARTIAL, SKB_GSO_NONE, SKB_GSO_TCPV4, Buffer, Packet
+from ustack.trace.journey import SENT
+from ustack.trace.points import Point
 from ustack.wire.checksum import csum_fold, csum_partial, csum_pieces, csum_tcpudp_nofold, fold
 from ustack.wire.ipv4 import IP_HLEN, IP_MF, IP_OFFSET, IPPROTO_TCP
 from ustack.wire.octets import put_u16, put_u32, u16, u32
 from ustack.wire.tcp import TCP_HLEN, TCPHDR_CWR, TCPHDR_FIN, TCPHDR_PSH
 
 if TYPE_CHECKING:
+    from ustack.trace.journey import Journey
     from ustack.wire.ipv4 import Ipv4Header
 
 #: Linux CSUM_MANGLED_0. RFC 768: "If the computed checksum is zero, it is transmitted as all ones". For every other
@@ -35,6 +38,12 @@ def partial_fits(packet: Packet) -> bool:
 
 def csum_help(packet: Packet) -> None:
     """Complete a CHECKSUM_PARTIAL packet, one for which partial_fits holds (skb_checksum_help)."""
+    if packet.journey is not None:
+        packet.journey.step(
+            Point.SKB_CHECKSUM_HELP,
+            "computed",
+            {"csum_start": packet.csum_start, "csum_offset": packet.csum_offset},
+        )
     packet.buf = completed(packet.buf, packet.end, packet.frags, packet.csum_start, packet.csum_offset)
     packet.end = len(packet.buf)
     packet.ip_summed = CHECKSUM_NONE
@@ -151,7 +160,24 @@ def skb_gso_segment(packet: Packet, hw_csum: bool = False) -> list[Packet]:
         frame = template.segment(data, start, end, len(segments), flags, hw_csum)
         segments.append(_segment_packet(packet, frame, template, hw_csum))
         start = end
+    if packet.journey is not None:
+        _trace_segments(packet, packet.journey, segments, template)
     return segments
+
+
+def _trace_segments(packet: Packet, journey: Journey, segments: list[Packet], template: _Template) -> None:
+    """From here on every segment goes its own way; that of the whole ends."""
+    journey.step(Point.SKB_GSO_SEGMENT, f"cut into {len(segments)} segments", {"gso_size": packet.gso_size})
+    number = 0
+    for segment in segments:
+        number += 1
+        segment.journey = journey.fork()
+        segment.journey.step(
+            Point.TCP_GSO_SEGMENT,
+            f"segment {number} of {len(segments)}",
+            {"seq": u32(segment.buf, template.transport + 4), "length": segment.end - template.network},
+        )
+    journey.finish(SENT)
 
 
 def _segment_flags(offset_flags: i64, first: bool, last: bool) -> i64:

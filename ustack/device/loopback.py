@@ -18,6 +18,7 @@ from ustack.device.net_device import (
 )
 from ustack.drop import Reason
 from ustack.packet import Packet
+from ustack.trace.points import Point
 
 if TYPE_CHECKING:
     from ustack.device.core import Devices
@@ -47,6 +48,14 @@ class Loopback(NetDevice):
         """Queue ``packet`` for the next poll (loopback_xmit, netif_rx); one too many is dropped, as netif_rx does."""
         net = self._devices.net
         looped = received(packet, self)
+        if looped.journey is not None:
+            full = self._backlog_len >= net.sysctl.netdev_max_backlog
+            looped.journey.step(
+                Point.LOOPBACK_XMIT,
+                "the backlog is full" if full else "to netif_rx",
+                {"backlog": self._backlog_len, "limit": net.sysctl.netdev_max_backlog},
+                self.name,
+            )
         if self._backlog_len >= net.sysctl.netdev_max_backlog:
             self.stats.rx_dropped += 1
             net.drop(looped, Reason.CPU_BACKLOG)
@@ -66,7 +75,10 @@ class Loopback(NetDevice):
         work: i64 = 0
         while work < budget and self._backlog_len != 0:
             work += 1
-            self._devices.netif_receive_skb(self._take())
+            packet = self._take()
+            if packet.journey is not None:
+                packet.journey.step(Point.PROCESS_BACKLOG, "its turn", {"backlog": self._backlog_len}, self.name)
+            self._devices.netif_receive_skb(packet)
         if work < budget:
             self._devices.napi_complete(self)
         return work
@@ -85,6 +97,7 @@ def received(packet: Packet, dev: NetDevice) -> Packet:
     if packet.frags is not None:
         buf = b"".join([buf, *packet.frags])
     looped = Packet(buf, dev)
+    looped.journey = packet.journey
     looped.mark = packet.mark
     looped.priority = packet.priority
     looped.ip_summed = packet.ip_summed

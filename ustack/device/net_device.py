@@ -99,6 +99,15 @@ class Address:
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
+class RxHandler:
+    """Who takes what a device receives before any protocol does: what the device is a port of (rx_handler_func_t)."""
+
+    def passes(self, packet: Packet) -> bool:
+        """True (RX_HANDLER_PASS): go on as if nobody had looked; False (CONSUMED): the packet is taken care of."""
+        raise NotImplementedError
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
 class NetDevice:
     """A device without hardware; drivers subclass it. MAC addresses are 48-bit integers, sizes bytes."""
 
@@ -127,6 +136,9 @@ class NetDevice:
         self.carrier: bool = True  #: netif_carrier_ok
         self.operstate: str = "UNKNOWN"  #: RFC 2863: "UP" or "DOWN" once the driver has told of its link
         self.napi_scheduled: bool = False
+        self.rx_handler: RxHandler | None = None
+        self.master: NetDevice | None = None  #: the device that it is a port of (IFLA_MASTER)
+        self.promiscuity: i64 = 0  #: how many want to see what is for others, beside a user with IFF_PROMISC
         self.doorbell_due: bool = False  #: start_xmit has run since the last xmit_flush
 
     # -- net_device_ops

@@ -21,8 +21,11 @@ from typing import TYPE_CHECKING, Final
 from mypy_extensions import i64, mypyc_attr
 
 from ustack.packet import CHECKSUM_NONE, SKB_GSO_NONE, Buffer
+from ustack.trace.journey import DROPPED
+from ustack.trace.points import Point
 
 if TYPE_CHECKING:
+    from ustack.timer import Waker
     from ustack.trace.journey import Journey
 
 RING_SIZE: Final = 256  #: descriptors, the default of e1000 (E1000_DEFAULT_TXD)
@@ -91,9 +94,17 @@ class RxRing:
         check_size(size)
         self.size: i64 = size
         self.mask: i64 = size - 1
-        self.descriptors: list[RxDescriptor] = [RxDescriptor() for _ in range(size)]
+        self._unused = RxDescriptor()
+        self.descriptors: list[RxDescriptor] = [self._unused] * int(size)
         self.head: i64 = 0  #: RDH: the next the hardware fills
         self.tail: i64 = 0  #: RDT: one past the last it may fill
+
+    def to_fill(self, at: i64) -> RxDescriptor:
+        """The descriptor number ``at``, to be written; it is made when that is first done: many NICs see few frames."""
+        descriptor = self.descriptors[at & self.mask]
+        if descriptor is self._unused:
+            descriptor = self.descriptors[at & self.mask] = RxDescriptor()
+        return descriptor
 
 
 class TxRing:
@@ -103,9 +114,17 @@ class TxRing:
         check_size(size)
         self.size: i64 = size
         self.mask: i64 = size - 1
-        self.descriptors: list[TxDescriptor] = [TxDescriptor() for _ in range(size)]
+        self._unused = TxDescriptor()
+        self.descriptors: list[TxDescriptor] = [self._unused] * int(size)
         self.head: i64 = 0  #: TDH: the next the hardware sends
         self.tail: i64 = 0  #: TDT: one past the last it may send
+
+    def to_fill(self, at: i64) -> TxDescriptor:
+        """As RxRing.to_fill."""
+        descriptor = self.descriptors[at & self.mask]
+        if descriptor is self._unused:
+            descriptor = self.descriptors[at & self.mask] = TxDescriptor()
+        return descriptor
 
 
 def check_size(size: i64) -> None:
@@ -155,6 +174,7 @@ class NicRegisters:
         self.doorbell: bool = False  #: the transmit tail has moved since the hardware last found the ring empty
         self.offloads: i64 = 0  #: NETIF_F_* that the driver has enabled: what it may be handed on receive
         self.handler: InterruptHandler | None = None
+        self.waker: Waker | None = None  #: the hardware's, if it waits to be told of the doorbell
         self._frame = TxFrame()
         self._frame_end: i64 = 0
 
@@ -181,6 +201,8 @@ class NicRegisters:
         """Ring the doorbell: everything before ``tail`` may be sent."""
         self.tx.tail = tail
         self.doorbell = True
+        if self.waker is not None:
+            self.waker.wake()
 
     # -- the hardware's side: interrupts
 
@@ -211,6 +233,7 @@ class NicRegisters:
         gso_size: i64 = 0,
         gso_type: i64 = SKB_GSO_NONE,
         start: i64 = 0,
+        journey: Journey | None = None,
     ) -> bool:
         """Put a frame into the ring, ``frame`` from ``start`` on; the driver hears of it at the next ``rx_interrupt``.
 
@@ -218,9 +241,9 @@ class NicRegisters:
         """
         ring = self.rx
         if ring.head == ring.tail:
-            self._overrun()
+            self._overrun(journey)
             return False
-        descriptor = ring.descriptors[ring.head & ring.mask]
+        descriptor = ring.to_fill(ring.head)
         descriptor.buffer = frame
         descriptor.start = start
         descriptor.ip_summed = ip_summed
@@ -228,6 +251,7 @@ class NicRegisters:
         descriptor.csum_offset = csum_offset
         descriptor.gso_size = gso_size
         descriptor.gso_type = gso_type
+        descriptor.journey = journey
         descriptor.status = STAT_DD | STAT_EOP
         ring.head += 1
         return True
@@ -236,7 +260,11 @@ class NicRegisters:
         """Say that frames have been received: once for a batch (the receive timer, RXT0)."""
         self.raise_cause(ICR_RXT0)
 
-    def _overrun(self) -> None:
+    def _overrun(self, journey: Journey | None) -> None:
+        if journey is not None:
+            why = "no descriptor is free" if self.enabled else "the device is down"
+            journey.step(Point.E1000_RX_MISSED, f"missed: {why}", {"descriptors": self.rx.size, "missed": self.mpc + 1})
+            journey.finish(DROPPED, "RX_MISSED")
         if self.enabled:
             self.mpc += 1
             self.raise_cause(ICR_RXO)
@@ -267,6 +295,7 @@ class NicRegisters:
             at += 1
             descriptor = ring.descriptors[at & ring.mask]
             frame.pieces.append(descriptor.buffer)
+        frame.journey = descriptor.journey
         self._frame_end = at + 1
         return frame
 
@@ -278,6 +307,7 @@ class NicRegisters:
         while at < end:
             descriptor = ring.descriptors[at & ring.mask]
             descriptor.buffer = b""
+            descriptor.journey = None
             descriptor.status = STAT_DD
             at += 1
         ring.head = end

@@ -27,6 +27,7 @@ from ustack.sock import (
     MSG_FASTOPEN,
     RCV_SHUTDOWN,
     SHUTDOWN_MASK,
+    STATE_NAMES,
     TCP_CLOSE,
     TCP_LISTEN,
     TCP_SYN_RECV,
@@ -35,6 +36,7 @@ from ustack.sock import (
     error,
 )
 from ustack.tcp.control import TFO_CLIENT_ENABLE
+from ustack.trace.points import Point
 
 if TYPE_CHECKING:
     from ustack.inet.options import SocketOptions
@@ -79,6 +81,8 @@ class InetOps(ProtoOps):
 
     def release(self, sock: Socket) -> None:
         """inet_release; SO_LINGER is the protocol's to honour, it never makes close wait here."""
+        if self.net.tracer is not None:
+            self.net.tracer.note(Point.INET_RELEASE, "" if sock.sk.linger < 0 else f"linger {sock.sk.linger} s")
         sock.sk.close()
 
     def getname(self, sock: Socket, peer: bool) -> SockaddrIn:
@@ -96,6 +100,8 @@ class InetOps(ProtoOps):
         if how & ~SHUTDOWN_MASK or how == 0:
             raise error(errno.EINVAL)
         sk = sock.sk
+        if self.net.tracer is not None:
+            self.net.tracer.note(Point.INET_SHUTDOWN, STATE_NAMES[int(sk.state)])
         if sock.state == SS_CONNECTING:
             unfinished = sk.state in (TCP_SYN_SENT, TCP_SYN_RECV, TCP_CLOSE)
             sock.state = SS_DISCONNECTING if unfinished else SS_CONNECTED
@@ -126,10 +132,14 @@ class InetOps(ProtoOps):
             sk.get_port(0)
         except OSError:
             raise error(errno.EAGAIN) from None
+        if self.net.tracer is not None:
+            self.net.tracer.note(Point.INET_AUTOBIND, f"port {sk.num}")
 
     def sendmsg(self, sock: Socket, data: Buffer, flags: i64, addr: i64, port: i64) -> int:
         """inet_sendmsg."""
         sk = sock.sk
+        if self.net.tracer is not None:
+            self.net.tracer.note(Point.INET_SENDMSG, "bound" if sk.num else "not bound")
         if sk.num == 0:
             self.autobind(sk)
         return sk.sendmsg(data, flags, addr, port)
@@ -137,6 +147,8 @@ class InetOps(ProtoOps):
     def recvmsg(self, sock: Socket, length: i64, flags: i64) -> Message:
         if flags & MSG_ERRQUEUE:
             return inet_recv_error(sock.sk)
+        if self.net.tracer is not None:
+            self.net.tracer.note(Point.INET_RECVMSG)
         return sock.sk.recvmsg(length, flags)
 
     def setsockopt(self, sock: Socket, level: i64, name: i64, value: int | bytes) -> None:
@@ -251,6 +263,8 @@ class InetStreamOps(InetOps):
             raise error(errno.EISCONN)
         if address.family != AF_INET:
             raise error(errno.EAFNOSUPPORT)
+        if self.net.tracer is not None:
+            self.net.tracer.note(Point.INET_STREAM_CONNECT, STATE_NAMES[int(sock.sk.state)])
         sock.sk.connect(address.addr, address.port)
         sock.state = SS_CONNECTING
         return errno.EINPROGRESS
@@ -277,9 +291,11 @@ class InetStreamOps(InetOps):
 
         But MSG_FASTOPEN is a connect to it: EISCONN for who has done so before.
         """
-        if not flags & MSG_FASTOPEN:
-            return sock.sk.sendmsg(data, flags, 0, NO_PORT)
         sk = sock.sk
+        if self.net.tracer is not None:
+            self.net.tracer.note(Point.INET_STREAM_SENDMSG, STATE_NAMES[int(sk.state)])
+        if not flags & MSG_FASTOPEN:
+            return sk.sendmsg(data, flags, 0, NO_PORT)
         if sock.state == SS_CONNECTED and self.net.sysctl.tcp_fastopen & TFO_CLIENT_ENABLE:
             raise error(errno.EISCONN)
         try:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from ustack.inet.sockaddr import SockaddrIn
     from ustack.inet.socket import Socket
+    from ustack.trace.journey import Facts
 
 # include/uapi/linux/capability.h
 CAP_NET_BIND_SERVICE: Final = 10
@@ -89,16 +90,21 @@ class Security:
     def __init__(self) -> None:
         self.modules: list[SecurityModule] = []
         self.active: bool = False
+        self.facts: Facts = {"modules": "none"}  #: who is asked, for a trace; never changed in place
 
     def security_add_hooks(self, module: SecurityModule) -> None:
         """Ask ``module`` after those that are there."""
         self.modules.append(module)
-        self.active = True
+        self._changed()
 
     def security_delete_hooks(self, module: SecurityModule) -> None:
         """ValueError if it was never added."""
         self.modules.remove(module)
+        self._changed()
+
+    def _changed(self) -> None:
         self.active = bool(self.modules)
+        self.facts = {"modules": ", ".join([type(module).__name__ for module in self.modules]) or "none"}
 
     def call_int_hook(self, ask: Callable[[SecurityModule], i64]) -> None:
         """Ask one hook of every module; the first answer that is not zero is raised as an OSError."""

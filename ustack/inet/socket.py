@@ -16,6 +16,8 @@ from mypy_extensions import i64, mypyc_attr
 from ustack.error_queue import SOL_IP
 from ustack.inet.sockaddr import AF_INET, AF_UNSPEC, SockaddrIn, SocketAddress, sockaddr_in
 from ustack.sock import MSG_DONTWAIT, MSG_FASTOPEN, NOBODY, POLLHUP, error
+from ustack.trace.points import Point
+from ustack.trace.words import CallGiven, SendGiven, SocketGiven, endpoint
 
 if TYPE_CHECKING:
     from ustack.inet.security import Cred, Security
@@ -31,6 +33,7 @@ SS_DISCONNECTING: Final = 4
 SHUT_RD: Final = 0
 SHUT_WR: Final = 1
 SHUT_RDWR: Final = 2
+_HOW: Final = {SHUT_RD: "SHUT_RD", SHUT_WR: "SHUT_WR", SHUT_RDWR: "SHUT_RDWR"}
 
 _UINT: Final = Struct("=I")
 #: What one call moves at most, bytes (include/linux/fs.h).
@@ -99,6 +102,9 @@ class Socket:
         if self.closed:
             return
         self.closed = True
+        tracer = self.sk.net.tracer
+        if tracer is not None:
+            tracer.call(Point.SOCK_RELEASE, "", SocketGiven(self.sk))
         self.sk.observer = NOBODY
         self.ops.release(self)
 
@@ -141,6 +147,9 @@ class Socket:
         """
         self._check_open()
         where = sockaddr_in(address)
+        tracer = self.sk.net.tracer
+        if tracer is not None:
+            tracer.call(Point.SYS_CONNECT, "", {"to": endpoint(where.addr, where.port)})
         self.security.call_int_hook(lambda module: module.socket_connect(self, where))
         self.ops.connect(self, where)
 
@@ -166,6 +175,9 @@ class Socket:
     def shutdown(self, how: i64) -> None:
         """End one direction or both: SHUT_RD, SHUT_WR, SHUT_RDWR. EINVAL for another, ENOTCONN."""
         self._check_open()
+        tracer = self.sk.net.tracer
+        if tracer is not None:
+            tracer.call(Point.SYS_SHUTDOWN, _HOW.get(int(how), str(how)), SocketGiven(self.sk))
         if self.security.active:
             self._permit_shutdown(how)
         self.ops.shutdown(self, how)
@@ -191,8 +203,13 @@ class Socket:
             raise error(errno.EBADF)
         if len(data) > MAX_RW_COUNT:
             data = memoryview(data)[:MAX_RW_COUNT]
+        tracer = self.sk.net.tracer
+        if tracer is not None:
+            tracer.call(Point.SOCK_SENDMSG, "", SendGiven(self.sk, len(data), flags, addr, port))
         if self.security.active:
             self._permit_sendmsg(len(data))
+        if tracer is not None:
+            tracer.note(Point.SECURITY_SOCKET_SENDMSG, "0", self.security.facts)
         return self.ops.sendmsg(self, data, flags | MSG_DONTWAIT, addr, port)
 
     def sendmsg_iov(self, pieces: list[Buffer], flags: i64 = 0, address: SocketAddress | None = None) -> int:
@@ -216,8 +233,13 @@ class Socket:
             raise error(errno.EINVAL)
         if length > MAX_RW_COUNT:
             length = MAX_RW_COUNT
+        tracer = self.sk.net.tracer
+        if tracer is not None:
+            tracer.call(Point.SOCK_RECVMSG, "", CallGiven(self.sk, "length", length))
         if self.security.active:
             self._permit_recvmsg(length, flags)
+        if tracer is not None:
+            tracer.note(Point.SECURITY_SOCKET_RECVMSG, "0", self.security.facts)
         return self.ops.recvmsg(self, length, flags | MSG_DONTWAIT)
 
     def poll(self) -> int:
@@ -229,6 +251,9 @@ class Socket:
     def setsockopt(self, level: i64, name: i64, value: int | bytes) -> None:
         """ENOPROTOOPT for one that is not known, EINVAL for a value out of range or bytes too short, EPERM."""
         self._check_open()
+        tracer = self.sk.net.tracer
+        if tracer is not None:
+            tracer.call(Point.SYS_SETSOCKOPT, "", CallGiven(self.sk, "level", level, "name", name))
         self.ops.setsockopt(self, level, name, value)
 
     def getsockopt(self, level: i64, name: i64) -> int | bytes:

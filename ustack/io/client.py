@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from ustack.io import control
 from ustack.io.config import default_control_path
+from ustack.io.trace import TraceEvent
 from ustack.rtnl.dump import follow
 from ustack.rtnl.messages import Ack, Event, Monitor, Nack, RtnlAnswer, RtnlRequest
 from ustack.sock import error
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ustack.rtnl.messages import Object
+    from ustack.trace.bpf import Instruction
 
 #: How long the daemon may take to answer, seconds: it is gone or stuck after that.
 PATIENCE: Final = 10.0
@@ -122,6 +124,22 @@ class Client:
         while True:
             event, _ = self._read()
             assert isinstance(event, Event)
+            yield event
+
+    def trace(self, program: list[Instruction]) -> Iterator[TraceEvent]:
+        """The ways of the packets that ``program`` accepts, as they end, for ever; as ``events`` otherwise.
+
+        They are watched once this returns. Raises OSError: EINVAL for a program that may not run, ENOBUFS if too many
+        watch; the iterator ECONNRESET when the daemon ends.
+        """
+        self.ask(control.Trace(program))
+        self._connection.settimeout(None)
+        return self._journeys()
+
+    def _journeys(self) -> Iterator[TraceEvent]:
+        while True:
+            event, _ = self._read()
+            assert isinstance(event, TraceEvent)
             yield event
 
     # -- typed questions

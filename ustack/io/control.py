@@ -4,7 +4,8 @@ One request, one answer, in order. A message is one MessagePack object (msgspec)
 first request of a connection is Hello with the version, anything else is refused and the connection closed. No
 request waits for the network: a connect answers as soon as the SYN is on its way, so one client never waits for
 another. An answer longer than a message comes as Parts whose joined data is the encoded answer. What is asked of
-addresses, routes and the like is rtnetlink's (rtnl/messages.py); Monitor makes the connection a stream of Events.
+addresses, routes and the like is rtnetlink's (rtnl/messages.py); Monitor makes the connection a stream of Events, and
+Trace one of TraceEvents.
 
 Addresses and ports are integers in host order.
 """
@@ -15,6 +16,7 @@ from typing import Final
 
 import msgspec
 
+from ustack.io.trace import TraceEvent
 from ustack.rtnl.messages import RtnlAnswer, RtnlRequest
 
 VERSION: Final = 1
@@ -189,6 +191,12 @@ class Sockets(msgspec.Struct, tag="sockets"):
     orphans: int
 
 
+class Trace(msgspec.Struct, tag="trace"):
+    """Answered with Done, and then with a TraceEvent for every packet that the filter accepts, once its way is over."""
+
+    program: list[tuple[int, int, int, int]]  #: classic BPF on Ethernet frames: code, jt, jf, k
+
+
 class DeviceStatus(msgspec.Struct):
     """One device; ``stats`` by the names of rtnl_link_stats64, ``rings`` frames waiting in each."""
 
@@ -234,8 +242,8 @@ class Status(msgspec.Struct, tag="state"):
 
 
 ChannelRequest = Bind | Connect | Disconnect | Listen | GetName | SetOption | GetOption | Ioctl | Shutdown
-Request = Hello | GetStatus | GetSockets | Down | Open | ChannelRequest | RtnlRequest
-Answer = Done | Failed | Opened | Name | Option | Status | Sockets | Part | RtnlAnswer
+Request = Hello | GetStatus | GetSockets | Down | Open | ChannelRequest | Trace | RtnlRequest
+Answer = Done | Failed | Opened | Name | Option | Status | Sockets | Part | TraceEvent | RtnlAnswer
 
 
 class ProtocolError(ValueError):

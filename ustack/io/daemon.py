@@ -58,7 +58,7 @@ class Link:
         features = self.tap.features & E1000_FEATURES if offload else NO_OFFLOAD
         self.dev = E1000(stack.devices, self.name, random_mac(), nic, mtu, features)
         self.dev.kind = "tun"
-        self.nic = TapNic(self.tap, nic, self.dev.stats)
+        self.nic = TapNic(self.tap, nic, self.dev.stats, net=stack.net)
         stack.add_device(self.dev)
 
     def configure_host(self, cidr: str) -> None:

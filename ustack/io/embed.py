@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
     from ustack.inet.socket import Socket as InetSocket
     from ustack.lab import Lab
+    from ustack.timer import Waker
 
 T = TypeVar("T")
 Address = tuple[str, int]
@@ -106,11 +107,39 @@ class VirtualTime(Clock, Pollable):
     def poll(self, now: int) -> None:
         self.loop.settle(now)
 
+    def attach(self, waker: Waker) -> bool:
+        self.loop.attach(waker)
+        return True
+
+    def catch_up(self, now: int) -> None:
+        self.loop.stack.catch_up(now)
+
     def next_deadline(self) -> int:
         return int(self.loop.next_deadline())
 
 
-class Stack:
+class Blocking:
+    """How those wait who make time pass by it."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock: Clock = clock
+
+    def wait(self, attempt: Callable[[], T], timeout: float | None) -> T:
+        """What ``attempt`` returns, tried again whenever something has happened while it raises BlockingIOError."""
+        end = NEVER if timeout is None else self.clock.now() + round(timeout * 1e9)
+        while True:
+            try:
+                return attempt()
+            except BlockingIOError:
+                if timeout == 0:
+                    raise
+            if self.clock.now() >= end:
+                raise TimeoutError("timed out")
+            if not self.clock.step(int(end)):
+                raise OSError(errno.EDEADLK, "waiting for what can never happen")
+
+
+class Stack(Blocking):
     """A stack of the program's own, with blocking sockets."""
 
     def __init__(
@@ -141,7 +170,7 @@ class Stack:
         self.loop = Loop(self.net_stack)
         self.link: Link | None = None
         try:
-            self.clock: Clock = self._open_tap(tap, offload, mtu) if lab is None else self._open_lab(lab, mtu)
+            super().__init__(self._open_tap(tap, offload, mtu) if lab is None else self._open_lab(lab, mtu))
             for text in addresses:
                 add_address(self.net_stack, self.dev, parse_cidr(text))
             if gateway is not None:
@@ -235,26 +264,12 @@ class Stack:
             raise
         return sock
 
-    def wait(self, attempt: Callable[[], T], timeout: float | None) -> T:
-        """What ``attempt`` returns, tried again whenever something has happened while it raises BlockingIOError."""
-        end = NEVER if timeout is None else self.clock.now() + round(timeout * 1e9)
-        while True:
-            try:
-                return attempt()
-            except BlockingIOError:
-                if timeout == 0:
-                    raise
-            if self.clock.now() >= end:
-                raise TimeoutError("timed out")
-            if not self.clock.step(int(end)):
-                raise OSError(errno.EDEADLK, "waiting for what can never happen")
-
 
 class Socket:
     """A socket of an embedded stack, as the standard library's, without a descriptor."""
 
-    def __init__(self, stack: Stack, inner: InetSocket) -> None:
-        self.stack: Stack = stack
+    def __init__(self, stack: Blocking, inner: InetSocket) -> None:
+        self.stack: Blocking = stack
         self.inner: InetSocket = inner
         self._timeout: float | None = None
 
@@ -345,9 +360,11 @@ class Socket:
         """b"" at the end of the stream. What is there, or with MSG_WAITALL, or SO_RCVLOWAT, as much as they ask for."""
         data = self._wait(lambda: self.inner.recv(size, flags))
         sk = self.inner.sk
-        if not isinstance(sk, TcpControl) or self._timeout == 0 or flags & (MSG_OOB | MSG_PEEK):
+        if not isinstance(sk, TcpControl) or self._timeout == 0 or flags & MSG_OOB:
             return data
         target = recv_target(sk, size, flags)
+        if flags & MSG_PEEK:
+            return self._peek(sk, data, size, target, flags)
         while data and len(data) < target and not recv_ends(sk):
             try:
                 data += self._wait(lambda: self.inner.recv(size - len(data), flags))  # noqa: B023
@@ -371,6 +388,21 @@ class Socket:
         while piece := self.recv(RECV_MAX):
             pieces.append(piece)
         return b"".join(pieces)
+
+    def _peek(self, sk: TcpControl, data: bytes, size: int, target: int, flags: int) -> bytes:
+        """``data`` is what a look showed: look again until it shows ``target`` bytes, or no more will come."""
+
+        def enough() -> bytes:
+            nonlocal data
+            data = self.inner.recv(size, flags)
+            if len(data) < target and not recv_ends(sk):
+                raise BlockingIOError
+            return data
+
+        try:
+            return self._wait(enough) if data else data
+        except TimeoutError:
+            return data
 
     def _wait(self, attempt: Callable[[], T]) -> T:
         return self.stack.wait(attempt, self._timeout)

@@ -21,6 +21,7 @@ from ustack.timer import NEVER, NSEC_PER_SEC
 
 if TYPE_CHECKING:
     from ustack.stack import Stack
+    from ustack.timer import Waker
 
 log: Final = logging.getLogger("ustack.loop")
 
@@ -106,18 +107,24 @@ class Loop:
         self.closed: bool = False
         self.lost: bool = False  #: stopped because the last device went away
         self.rounds: i64 = 0  #: wake-ups so far
-        self._epoll = select.epoll()
+        self._epoll: select.epoll | None = None  # made when first needed: in a lab there are many loops that never wait
         self._workers: dict[int, Worker] = {}
         self._nics: list[Hardware] = []
         self._nic_fds: dict[int, Hardware] = {}
         self._turns: list[Worker] = []
         self._more: bool = False  # the stack or a NIC has work left over
+        self._waker: Waker | None = None
+
+    def attach(self, waker: Waker) -> None:
+        """Who drives this loop and its stack on another clock hears of what comes from outside (Pollable.attach)."""
+        self._waker = waker
+        self.stack.attach(waker)
 
     # -- who is served
 
     def add_nic(self, nic: Hardware) -> None:
         """Serve ``nic``: receive when its descriptor is ready, transmit after every round."""
-        self._epoll.register(nic.fileno(), EPOLLIN)
+        self._poller().register(nic.fileno(), EPOLLIN)
         self._nics.append(nic)
         self._nic_fds[nic.fileno()] = nic
 
@@ -125,26 +132,28 @@ class Loop:
         """ValueError if it was never added."""
         self._nics.remove(nic)
         del self._nic_fds[nic.fileno()]
-        self._epoll.unregister(nic.fileno())
+        self._poller().unregister(nic.fileno())
 
     def add(self, fd: int, worker: Worker, events: int) -> None:
         """Call ``worker.ready`` when ``fd`` has ``events``."""
-        self._epoll.register(fd, events)
+        self._poller().register(fd, events)
         self._workers[fd] = worker
 
     def modify(self, fd: int, events: int) -> None:
-        self._epoll.modify(fd, events)
+        self._poller().modify(fd, events)
 
     def remove(self, fd: int) -> None:
         """Before ``fd`` is closed; not an error if it was not there."""
         if self._workers.pop(fd, None) is not None:
-            self._epoll.unregister(fd)
+            self._poller().unregister(fd)
 
     def later(self, worker: Worker) -> None:
         """Give ``worker`` a turn after the stack's poll; once, however often it asks."""
         if not worker.queued:
             worker.queued = True
             self._turns.append(worker)
+            if self._waker is not None:
+                self._waker.wake()
 
     # -- running
 
@@ -159,7 +168,13 @@ class Loop:
     def close(self) -> None:
         """Give the epoll descriptor back; the workers' own are theirs to close."""
         self.closed = True
-        self._epoll.close()
+        if self._epoll is not None:
+            self._epoll.close()
+
+    def _poller(self) -> select.epoll:
+        if self._epoll is None:
+            self._epoll = select.epoll()
+        return self._epoll
 
     def step(self, limit: i64) -> None:
         """Wait for something to happen, ``limit`` ns at most, and do everything that follows from it."""
@@ -199,16 +214,7 @@ class Loop:
         return self.stack.next_deadline()
 
     def _wait(self, seconds: float) -> list[tuple[int, int]]:
-        """What happens until then, or an empty list a little earlier: then the rest is waited for, to the microsecond.
-
-        Most waits end with a frame: what is exact costs a call only where the time is nearly up.
-        """
-        if 0.0 < seconds < EPOLL_TICK and self._epoll.fileno() < FD_SETSIZE:
-            select.select([self._epoll], [], [], seconds)
-            seconds = 0.0
-        elif seconds > EPOLL_TICK:
-            seconds = (int(seconds / EPOLL_TICK) - 0.5) * EPOLL_TICK  # which epoll rounds up
-        return self._epoll.poll(seconds, MAX_EVENTS)
+        return wait(self._poller(), seconds)
 
     def _timeout(self, limit: i64) -> float:
         """Seconds until the stack wants to be polled again."""
@@ -264,4 +270,17 @@ class Loop:
             blocked = not nic.transmit()
             if blocked != nic.blocked:
                 nic.blocked = blocked
-                self._epoll.modify(nic.fileno(), EPOLLIN | EPOLLOUT if blocked else EPOLLIN)
+                self._poller().modify(nic.fileno(), EPOLLIN | EPOLLOUT if blocked else EPOLLIN)
+
+
+def wait(epoll: select.epoll, seconds: float) -> list[tuple[int, int]]:
+    """What happens until then, or an empty list a little earlier: then the rest is waited for, to the microsecond.
+
+    Most waits end with a frame: what is exact costs a call only where the time is nearly up.
+    """
+    if 0.0 < seconds < EPOLL_TICK and epoll.fileno() < FD_SETSIZE:
+        select.select([epoll], [], [], seconds)
+        seconds = 0.0
+    elif seconds > EPOLL_TICK:
+        seconds = (int(seconds / EPOLL_TICK) - 0.5) * EPOLL_TICK  # which epoll rounds up
+    return epoll.poll(seconds, MAX_EVENTS)

@@ -64,7 +64,7 @@ def options(*some: bytes) -> bytes:
 
 def comment(text: str) -> bytes:
     """An opt_comment, nothing for an empty one."""
-    value = text.encode()[:_OPTION_MAX]
+    value = text.encode()[:_OPTION_MAX].decode(errors="ignore").encode()  # not in the middle of a character
     return option(OPT_COMMENT, value) if value else b""
 
 
@@ -90,10 +90,13 @@ def interface(linktype: int, snaplen: int, name: str, mac: int | None = None, de
     return block(_INTERFACE_DESCRIPTION, _IDB.pack(linktype, 0, snaplen) + options(*some))
 
 
-def packet(index: int, time: int, data: bytes, length: int, flags: int = 0, note: str = "") -> bytes:
-    """One packet of interface ``index``: ``time`` in ns since 1970, ``data`` the first bytes of ``length``."""
+def packet(index: int, time: int, data: bytes, length: int, flags: int = 0, *notes: str) -> bytes:
+    """One packet of interface ``index``: ``time`` in ns since 1970, ``data`` the first bytes of ``length``.
+
+    Each note is a comment of its own; Wireshark shows more than one of them from 3.6 on.
+    """
     body = _EPB.pack(index, time >> 32 & 0xFFFF_FFFF, time & 0xFFFF_FFFF, len(data), length) + padded(data)
-    some = options(comment(note), option(EPB_FLAGS, _U32.pack(flags)) if flags else b"")
+    some = options(*map(comment, notes), option(EPB_FLAGS, _U32.pack(flags)) if flags else b"")
     return block(_ENHANCED_PACKET, body + some)
 
 

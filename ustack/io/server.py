@@ -11,6 +11,7 @@ import errno
 import logging
 import os
 import socket
+import time
 from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, Final
 
@@ -20,10 +21,12 @@ from ustack.io import control
 from ustack.io.channel import Channel, ListenChannel, Registry, StreamChannel, datagram_pair, stream_pair
 from ustack.io.inet_diag import inet_diag
 from ustack.io.loop import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, Loop, Worker
-from ustack.rtnl.messages import Ack, Monitor
+from ustack.io.subscriber import Subscriber
+from ustack.rtnl.messages import Ack, Event, Monitor
 from ustack.rtnl.monitor import Subscription
 from ustack.rtnl.rtnetlink import Rtnetlink, nack
 from ustack.sock import error
+from ustack.trace.journey import Journeys
 
 if TYPE_CHECKING:
     from ustack.inet.socket import Socket
@@ -90,6 +93,8 @@ class ControlServer(Worker):
         self.path: str = path
         self.reporter: Reporter = reporter
         self.rtnetlink = Rtnetlink(loop.stack)
+        self.journeys = Journeys()
+        self.journeys.join(loop.stack.net)
         self.channels = Channels()
         self.clients: set[ControlClient] = set()
         self.listener: socket.socket = listen_at(path)
@@ -140,7 +145,7 @@ class ControlClient(Worker):
         self.greeted: bool = False
         self.ending: bool = False  # close once everything is answered
         self.answers: deque[tuple[bytes, socket.socket | None]] = deque()
-        self.stream: EventStream | None = None  # instead of answers, from Monitor on
+        self.stream: EventStream | TraceStream | None = None  # instead of answers, from Monitor or Trace on
         connection.setblocking(False)
         self.loop.add(connection.fileno(), self, EPOLLIN)
 
@@ -164,7 +169,7 @@ class ControlClient(Worker):
                     passed.close()
             self.answers.clear()
             if self.stream is not None:
-                self.server.rtnetlink.monitors.unsubscribe(self.stream)
+                self.stream.end()
             self.server.left(self)
 
     # -- in
@@ -184,7 +189,7 @@ class ControlClient(Worker):
         except control.ProtocolError as mistake:
             return self.refuse(errno.EPROTO, str(mistake))
         if self.stream is not None:
-            self.refuse(errno.EPROTO, "a monitor asks nothing more")
+            self.refuse(errno.EPROTO, "who watches asks nothing more")
         elif self.greeted:
             self.dispatch(request)
         else:
@@ -214,6 +219,8 @@ class ControlClient(Worker):
                 self.loop.stop()
             elif isinstance(request, Monitor):
                 answer = self.monitor(request)
+            elif isinstance(request, control.Trace):
+                answer = self.trace(request)
             elif isinstance(request, control.ChannelRequest):
                 answer = self.on_channel(request)
             elif isinstance(request, control.Hello):
@@ -250,6 +257,13 @@ class ControlClient(Worker):
             return nack(reason)
         self.stream = stream
         return Ack()
+
+    def trace(self, request: control.Trace) -> control.Answer:
+        """From here on it is a stream of journeys. EINVAL for a program that may not run, ENOBUFS if many watch."""
+        stream = TraceStream(self, request)
+        self.server.journeys.watch(stream)
+        self.stream = stream
+        return control.Done()
 
     def on_channel(self, request: control.ChannelRequest) -> control.Answer:
         """What concerns one socket."""
@@ -300,9 +314,10 @@ class ControlClient(Worker):
 
     def next_event(self) -> bool:
         """Queue one event and say so, if there is one: the rest waits where it is counted."""
-        if self.stream is None or not self.stream.events:
+        event = None if self.stream is None else self.stream.take()
+        if event is None:
             return False
-        for message in control.encode_answer(self.stream.events.popleft()):
+        for message in control.encode_answer(event):
             self.answers.append((message, None))
         return True
 
@@ -332,6 +347,26 @@ class EventStream(Subscription):
 
     def heard(self) -> None:
         self.client.loop.later(self.client)
+
+    def take(self) -> Event | None:
+        return self.events.popleft() if self.events else None
+
+    def end(self) -> None:
+        self.client.server.rtnetlink.monitors.unsubscribe(self)
+
+
+class TraceStream(Subscriber):
+    """The journeys for one connection."""
+
+    def __init__(self, client: ControlClient, request: control.Trace) -> None:
+        super().__init__(request.program, time.time_ns() - time.monotonic_ns())
+        self.client: ControlClient = client
+
+    def heard(self) -> None:
+        self.client.loop.later(self.client)
+
+    def end(self) -> None:
+        self.client.server.journeys.unwatch(self)
 
 
 def send(connection: socket.socket, message: bytes, passed: socket.socket | None) -> None:

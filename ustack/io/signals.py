@@ -12,10 +12,35 @@ from typing import TYPE_CHECKING, Final
 from ustack.io.loop import EPOLLIN, Worker
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ustack.io.loop import Loop
 
 #: What ends a daemon.
 ENDING: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+class SignalPipe:
+    """``numbers`` call ``caught`` from here until ``close``; ``near`` is readable whenever one has come."""
+
+    def __init__(self, numbers: tuple[signal.Signals, ...], caught: Callable[[int, object], None]) -> None:
+        self.numbers = numbers
+        self.near, self.far = socket.socketpair()
+        self.near.setblocking(False)
+        self.far.setblocking(False)
+        self.before_fd = signal.set_wakeup_fd(self.far.fileno(), warn_on_full_buffer=False)
+        self.before = [signal.signal(number, caught) for number in numbers]
+
+    def close(self) -> None:
+        """As it was before."""
+        for number, handler in zip(self.numbers, self.before, strict=True):
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(self.before_fd)
+        self.near.close()
+        self.far.close()
+
+    def drain(self) -> None:
+        self.near.recv(4096)
 
 
 class Signals(Worker):
@@ -23,25 +48,15 @@ class Signals(Worker):
 
     def __init__(self, loop: Loop, numbers: tuple[signal.Signals, ...] = ENDING) -> None:
         super().__init__(loop)
-        self.numbers = numbers
-        self.near, self.far = socket.socketpair()
-        self.near.setblocking(False)
-        self.far.setblocking(False)
-        self.before_fd = signal.set_wakeup_fd(self.far.fileno(), warn_on_full_buffer=False)
-        self.before = [signal.signal(number, self.caught) for number in numbers]
-        loop.add(self.near.fileno(), self, EPOLLIN)
+        self.pipe = SignalPipe(numbers, self.caught)
+        loop.add(self.pipe.near.fileno(), self, EPOLLIN)
 
     def close(self) -> None:
-        """As it was before."""
-        self.loop.remove(self.near.fileno())
-        for number, handler in zip(self.numbers, self.before, strict=True):
-            signal.signal(number, handler)
-        signal.set_wakeup_fd(self.before_fd)
-        self.near.close()
-        self.far.close()
+        self.loop.remove(self.pipe.near.fileno())
+        self.pipe.close()
 
     def caught(self, number: int, frame: object) -> None:
         self.loop.stop()
 
     def ready(self, events: int) -> None:
-        self.near.recv(4096)
+        self.pipe.drain()

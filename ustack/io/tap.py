@@ -31,10 +31,15 @@ from ustack.device.net_device import (
 )
 from ustack.io.loop import Hardware
 from ustack.io.virtio_net import VIRTIO_NET_HDR_LEN, RxOffload, encode
+from ustack.packet import Packet
+from ustack.trace.journey import DROPPED, SENT
+from ustack.trace.points import Point
 
 if TYPE_CHECKING:
-    from ustack.device.ring import NicRegisters
+    from ustack.device.ring import NicRegisters, TxFrame
+    from ustack.net import Net
     from ustack.packet import Buffer
+    from ustack.trace.journey import Facts, Journey, Tracer
 
 # include/uapi/linux/if_tun.h
 IFF_PERSIST: Final = 0x0800
@@ -176,13 +181,18 @@ class TapNic(Hardware):
         stats: DeviceStats,
         rx_frames: i64 = RX_FRAMES,
         rx_bytes: i64 = RX_BYTES,
+        net: Net | None = None,
     ) -> None:
-        """``rx_frames`` and ``rx_bytes``: how much one ``receive`` takes in before the stack has its turn."""
+        """``rx_frames`` and ``rx_bytes``: how much one ``receive`` takes in before the stack has its turn.
+
+        ``net``: the stack's, so that a trace begins where a frame is read.
+        """
         self.port: FramePort = port
         self.nic: NicRegisters = nic
         self.stats: DeviceStats = stats
         self.rx_frames: i64 = rx_frames
         self.rx_bytes: i64 = rx_bytes
+        self.net: Net | None = net
         self.gone: bool = False  #: the device was deleted under us: its descriptor is good for nothing but closing
         self._offload = RxOffload()
         self._received_at: i64 = 0  # when frames were last looked for, ns
@@ -230,6 +240,8 @@ class TapNic(Hardware):
                 if code == errno.EAGAIN:
                     return False
                 self._lost(code)
+            if frame.journey is not None:
+                self._written(frame.journey, frame, code)
             self.nic.tx_done()
             frame = self.nic.next_tx()
         return True
@@ -240,12 +252,17 @@ class TapNic(Hardware):
             self.stats.rx_errors += 1
             return
         hdr_size = self.port.vnet_hdr_len
+        journey = None
+        if self.net is not None and self.net.tracer is not None:
+            journey = self._begin(self.net.tracer, buf, hdr_size)
         if hdr_size == 0:
-            taken = self.nic.receive_frame(buf)
+            taken = self.nic.receive_frame(buf, journey=journey)
         else:
             offload = self._offload
             if not offload.decode(buf, hdr_size):
                 self.stats.rx_errors += 1
+                if journey is not None:
+                    journey.finish(DROPPED, "VIRTIO_NET_HDR")
                 return
             taken = self.nic.receive_frame(
                 buf,
@@ -255,9 +272,36 @@ class TapNic(Hardware):
                 offload.gso_size,
                 offload.gso_type,
                 hdr_size,
+                journey,
             )
         if not taken:
             self.stats.rx_dropped += 1
+
+    def _begin(self, tracer: Tracer, buf: bytes, hdr_size: i64) -> Journey | None:
+        """The journey of a frame that somebody asks for."""
+        packet = Packet(buf)
+        packet.mac_header = hdr_size
+        tracer.received(packet)
+        journey = packet.journey
+        if journey is not None:
+            facts: Facts = {"fd": self.port.fd, "length": len(buf) - hdr_size}
+            if hdr_size != 0:
+                facts["virtio_net_hdr"] = buf[:hdr_size].hex()
+            journey.step(Point.TAP_READ, "read", facts)
+        return journey
+
+    def _written(self, journey: Journey, frame: TxFrame, code: int) -> None:
+        """It is the kernel's now, or lost."""
+        facts: Facts = {"fd": self.port.fd, "length": sum([len(piece) for piece in frame.pieces])}
+        if frame.needs_csum:
+            facts["checksum"] = "left to the kernel"
+        if frame.gso_size != 0:
+            facts["gso_size"] = frame.gso_size
+        journey.step(Point.TAP_WRITE, "written" if code == 0 else errno.errorcode.get(code, str(code)), facts)
+        if code == 0:
+            journey.finish(SENT)
+        else:
+            journey.finish(DROPPED, "TX_ERROR")
 
     def _read(self) -> bytes | None:
         try:

@@ -12,6 +12,7 @@ from mypy_extensions import i64
 
 from ustack.datagram import DatagramSock
 from ustack.dst import RTN_BROADCAST, Dst, rt_nexthop
+from ustack.ipv4.facts import WayGiven
 from ustack.ipv4.icmp import ICMP_ERR_CONVERT
 from ustack.routing.flow import RT_SCOPE_LINK, RT_SCOPE_UNIVERSE, Flow
 from ustack.sock import (
@@ -23,6 +24,7 @@ from ustack.sock import (
     TCP_ESTABLISHED,
     error,
 )
+from ustack.trace.points import Point
 from ustack.wire.icmp import (
     ICMP_DEST_UNREACH,
     ICMP_FRAG_NEEDED,
@@ -82,6 +84,7 @@ class InetDatagramSock(DatagramSock):
             oif = oif or self.mc_index
             saddr = saddr or self.mc_addr
         dst = self.dst_cache
+        kept = dst
         if (
             dst is None
             or daddr != self.route_daddr
@@ -95,6 +98,8 @@ class InetDatagramSock(DatagramSock):
             or not self.ip.routing.dst_valid(dst)
         ):
             dst = self._look_up(daddr, dport, saddr, oif, flags)
+        if self.net.tracer is not None:
+            self.net.tracer.note(Point.SK_DST_CHECK, "kept" if dst is kept else "looked up", WayGiven(dst, self.source))
         if dst.rt_type == RTN_BROADCAST and not self.broadcast:
             raise error(errno.EACCES)
         return dst

@@ -17,14 +17,18 @@ from mypy_extensions import i64
 
 from ustack.drop import Reason
 from ustack.dst import RTN_LOCAL
+from ustack.ipv4.facts import datagram_facts
 from ustack.packet import CHECKSUM_NONE, CHECKSUM_UNNECESSARY, Packet
 from ustack.timer import NSEC_PER_SEC, Timer
+from ustack.trace.journey import DELIVERED, PATIENCE
+from ustack.trace.points import Point
 from ustack.wire import ipv4
 from ustack.wire.icmp import ICMP_EXC_FRAGTIME, ICMP_TIME_EXCEEDED
 from ustack.wire.ipv4 import IP_DF, IP_MAX_LEN, IP_MF, Ipv4Header
 
 if TYPE_CHECKING:
     from ustack.net import Net
+    from ustack.trace.journey import Journey, Tracer
 
 # what inserting a fragment finds (include/net/inet_frag.h)
 IPFRAG_OK: Final = 0
@@ -175,8 +179,17 @@ class Defrag:
             self._reject(queue, packet, reason)
             return None
         if not queue.complete:
+            if packet.journey is not None:
+                self._tell_waiting(packet.journey, queue, iph)
             return None
-        return self._reassemble(queue)
+        return self._reassemble(queue, packet)
+
+    def _tell_waiting(self, journey: Journey, queue: FragQueue, iph: Ipv4Header) -> None:
+        """For a trace: it is kept for the others' sake."""
+        facts = datagram_facts(queue)
+        facts["offset"] = iph.fragment_offset
+        journey.step(Point.IP_DEFRAG, "waits for the rest", facts)
+        journey.patience = queue.deadline - self.net.now + PATIENCE
 
     def flush(self, reason: Reason = Reason.STACK_CLOSED) -> None:
         """Give up everything: the stack is closing."""
@@ -287,6 +300,8 @@ class Defrag:
 
     def ip_expire(self) -> None:
         """Give up what has waited for ``ipfrag_time`` seconds, and set the timer for the next."""
+        if self.net.tracer is not None:
+            self.net.tracer.call(Point.IP_EXPIRE, "", {"datagrams": len(self.queues)})
         for queue in list(self.queues.values()):
             if queue.deadline > self.net.now:
                 break
@@ -330,8 +345,10 @@ class Defrag:
 
     # -- the whole
 
-    def _reassemble(self, queue: FragQueue) -> Packet | None:
+    def _reassemble(self, queue: FragQueue, last: Packet) -> Packet | None:
         """ip_frag_reasm: the first fragment's packet carries the whole, the others have arrived with it."""
+        if self.net.tracer is not None:
+            _trace_whole(self.net.tracer, queue, last)
         self._unlink(queue)
         packets = [queue.fragments[offset] for offset in sorted(queue.fragments)]
         head = packets[0]
@@ -357,6 +374,31 @@ class Defrag:
         head.ip_summed = summed if summed == CHECKSUM_UNNECESSARY else CHECKSUM_NONE
         self.net.mib.ip.ReasmOKs += 1
         return head
+
+
+def _trace_whole(tracer: Tracer, queue: FragQueue, last: Packet) -> None:
+    """The journey of the fragment that came last goes on with the whole, or of another if that is not followed; the
+    others end in it."""
+    packets = list(queue.fragments.values())
+    followed = [packet for packet in (last, queue.fragments[0], *packets) if packet.journey is not None]
+    if not followed:
+        return
+    kept = followed[0].journey
+    for packet in packets:
+        journey = packet.journey
+        packet.journey = None
+        if journey is None:
+            continue
+        facts = datagram_facts(queue)
+        if journey is not kept and kept is not None:
+            facts["journey"] = kept.ident
+        journey.step(Point.IP_FRAG_REASM, "made whole" if journey is kept else "became part of the whole", facts)
+        if journey is not kept:
+            journey.finish(DELIVERED)
+    queue.fragments[0].journey = kept
+    tracer.current = kept
+    if kept is not None:
+        kept.patience = PATIENCE
 
 
 def frag_key(b: bytes, start: i64) -> bytes:

@@ -15,13 +15,16 @@ from ustack.netfilter.hooks import NF_INET_FORWARD, Hooks
 from ustack.packet import CHECKSUM_UNNECESSARY, PACKET_HOST, Packet, PacketHandler
 from ustack.routing.flow import rt_tos2priority
 from ustack.timer import NSEC_PER_MSEC
+from ustack.trace.points import Point
 from ustack.wire import ipv4
 from ustack.wire.icmp import ICMP_REDIR_HOST, ICMP_REDIRECT
+from ustack.wire.ipv4 import addr_to_str
 
 if TYPE_CHECKING:
     from ustack.dst import Dst
     from ustack.net import Net
     from ustack.routing.route import Routing
+    from ustack.trace.journey import Facts
     from ustack.wire.ipv4 import Ipv4Header
 
 #: Hosts whose redirects are counted; a full table is emptied, which at worst repeats some.
@@ -51,6 +54,8 @@ class IpForward(PacketHandler):
         iph = packet.iph
         dst = packet.dst
         assert iph is not None and dst is not None
+        if packet.journey is not None:
+            packet.journey.step(Point.IP_FORWARD, "", {"ttl": iph.ttl})
         if packet.pkt_type != PACKET_HOST or packet.sk is not None:
             # RFC 1812 5.3.4: a link-layer broadcast "MUST NOT" be forwarded
             return self.net.drop(packet, Reason.OTHERHOST)
@@ -82,6 +87,8 @@ class IpForward(PacketHandler):
         header = ipv4.decrease_ttl(packet.buf[start : start + iph.header_len])
         packet.replace_network_header(header, iph.header_len)
         reparse(packet)
+        if packet.journey is not None:
+            packet.journey.step(Point.IP_DECREASE_TTL, "", {"ttl": iph.ttl - 1})
         if packet.gso_size != 0 and packet.ip_summed == CHECKSUM_UNNECESSARY:
             tcp4_gro_complete(packet, iph)
 
@@ -89,6 +96,8 @@ class IpForward(PacketHandler):
         """Options, then the route's output."""
         opt = packet.opt
         iph = packet.iph
+        if packet.journey is not None:
+            packet.journey.step(Point.IP_FORWARD_FINISH)
         if opt is not None and iph is not None:
             ip_forward_options(packet, iph, opt, self.routing, self.net)
         dst = packet.dst
@@ -103,6 +112,10 @@ class IpForward(PacketHandler):
             return
         now = self.net.now
         peer = self._peer(iph.saddr)
+        if packet.journey is not None:
+            gateway = addr_to_str(rt_nexthop(dst, iph.daddr))
+            facts: Facts = {"sender": addr_to_str(iph.saddr), "gateway": gateway, "told": peer.n_redirects}
+            packet.journey.step(Point.IP_RT_SEND_REDIRECT, "out where it came in", facts)
         if now > peer.rate_last + sysctl.route_redirect_silence_ms * NSEC_PER_MSEC:
             peer.n_redirects = 0
         if peer.n_redirects >= sysctl.route_redirect_number:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from librt.strings import BytesWriter
 from mypy_extensions import i64
 
 from ustack.device.gso import csum_help
+from ustack.ipv4.facts import header_facts
 from ustack.ipv4.options import ip_options_fragment
 from ustack.packet import CHECKSUM_PARTIAL, Packet
+from ustack.trace.journey import SENT
+from ustack.trace.points import Point
 from ustack.wire import ipv4
 from ustack.wire.ipv4 import IP_HLEN, IP_MF, IP_OFFSET, Ipv4Header
+
+if TYPE_CHECKING:
+    from ustack.trace.journey import Facts, Journey
 
 #: The bit that RFC 791 reserves, "must be zero"; a fragment begins anew without it.
 _RESERVED: Final[i64] = 0x8000
@@ -50,7 +56,21 @@ def ip_do_fragment(packet: Packet, iph: Ipv4Header, mtu: i64) -> list[Packet]:
         out.write(packet.buf[at : at + length])
         fragments.append(_like(packet, out.getvalue(), hlen))
         at += length
+    if packet.journey is not None:
+        _trace_fragments(packet.journey, iph, fragments, mtu)
     return fragments
+
+
+def _trace_fragments(journey: Journey, iph: Ipv4Header, fragments: list[Packet], mtu: i64) -> None:
+    """From here on every fragment goes its own way; that of the whole ends."""
+    facts: Facts = {"length": iph.total_len, "mtu": mtu}
+    journey.step(Point.IP_FRAGMENT, f"cut into {len(fragments)} fragments", facts)
+    number = 0
+    for fragment in fragments:
+        number += 1
+        fragment.journey = journey.fork()
+        fragment.journey.step(Point.IP_DO_FRAGMENT, f"fragment {number} of {len(fragments)}", header_facts(fragment))
+    journey.finish(SENT)
 
 
 def _header(out: BytesWriter, iph: Ipv4Header, total_len: i64, frag_off: i64, options: bytes) -> None:

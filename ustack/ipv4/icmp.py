@@ -13,6 +13,7 @@ from mypy_extensions import i64
 
 from ustack.drop import Reason
 from ustack.dst import RTN_BROADCAST, Dst, to_many
+from ustack.ipv4.facts import quoted_facts
 from ustack.ipv4.icmp_ratelimit import REFUSED
 from ustack.ipv4.icmp_send import INADDR_DUMMY, IcmpErrors
 from ustack.ipv4.options import NO_PROBLEM, ip_options_echo
@@ -20,6 +21,7 @@ from ustack.ipv4.protocol import NetProtocol, Protocols
 from ustack.packet import CHECKSUM_NONE, Packet
 from ustack.routing.flow import Flow
 from ustack.timer import NSEC_PER_MSEC
+from ustack.trace.points import Point
 from ustack.wire import icmp, ipv4
 from ustack.wire.checksum import VALID, csum_fold, csum_partial, csum_replace2
 from ustack.wire.icmp import (
@@ -38,8 +40,9 @@ from ustack.wire.icmp import (
     NR_ICMP_TYPES,
     NR_ICMP_UNREACH,
     IcmpHeader,
+    type_and_code,
 )
-from ustack.wire.ipv4 import IPPROTO_ICMP, IPPROTO_TCP, Ipv4Header
+from ustack.wire.ipv4 import IPPROTO_ICMP, IPPROTO_TCP, Ipv4Header, protocol_name
 from ustack.wire.octets import put_u32, u16
 
 if TYPE_CHECKING:
@@ -132,6 +135,8 @@ class Icmp(NetProtocol):
         if end - start < ICMP_HLEN:
             return self.net.drop(packet, Reason.ICMP_MALFORMED)
         icmp_type: i64 = packet.buf[start]
+        if packet.journey is not None:
+            packet.journey.step(Point.ICMP_RCV, type_and_code(icmp_type, i64(packet.buf[start + 1])))
         self._count_in(icmp_type)
         # "18 is the highest 'known' ICMP type. Anything else is a mystery." RFC 1122 3.2.2: unknown types MUST be
         # silently discarded
@@ -236,20 +241,23 @@ class Icmp(NetProtocol):
         iph = packet.iph
         if iph is not None:
             verdict = self.errors.limits.global_allow(message[0], 0, packet.in_dev)
-            if verdict != REFUSED:
-                self._send_reply(packet, iph, message, verdict)
+            answered = verdict != REFUSED and self._send_reply(packet, iph, message, verdict)
+            if packet.journey is not None:
+                packet.journey.step(Point.ICMP_REPLY, "answered" if answered else "not answered")
         self.net.deliver(packet)
 
-    def _send_reply(self, packet: Packet, iph: Ipv4Header, message: bytes, verdict: i64) -> None:
+    def _send_reply(self, packet: Packet, iph: Ipv4Header, message: bytes, verdict: i64) -> bool:
         # RFC 1122 3.2.2.6: the reply's source MUST be the specific-destination address
         saddr = self.routing.fib_compute_spec_dst(packet)
         mark = self.net.ip4_reply_mark(packet.mark)
         dst = self._reply_route(iph, saddr, mark)
-        if dst is not None and self.errors.limits.xrlim_allow(verdict, iph.saddr, dst.dev):
-            opt = None if packet.opt is None else ip_options_echo(packet.opt, self.routing)
-            if opt is not None and opt.pp_ptr != NO_PROBLEM:
-                return
-            self.errors.send(message, dst, self._reply_source, iph.saddr, iph.tos, mark, opt)
+        if dst is None or not self.errors.limits.xrlim_allow(verdict, iph.saddr, dst.dev):
+            return False
+        opt = None if packet.opt is None else ip_options_echo(packet.opt, self.routing)
+        if opt is not None and opt.pp_ptr != NO_PROBLEM:
+            return False
+        self.errors.send(message, dst, self._reply_source, iph.saddr, iph.tos, mark, opt)
+        return True
 
     def _reply_route(self, iph: Ipv4Header, saddr: i64, mark: i64) -> Dst | None:
         dst = self._reply_dst
@@ -272,6 +280,8 @@ class Icmp(NetProtocol):
     def _echo_reply(self, packet: Packet) -> None:
         """An answer to a ping socket; raw sockets have had theirs (ping_rcv)."""
         reason = self.ping.ping_rcv(packet)
+        if packet.journey is not None:
+            packet.journey.step(Point.PING_RCV, "to the socket that asked" if reason is None else "not delivered")
         if reason is None:
             self.net.deliver(packet)
         else:
@@ -326,6 +336,10 @@ class Icmp(NetProtocol):
         """icmp_socket_deliver; RFC 1122 3.2.2: "MUST extract the protocol ID from the passed header"."""
         info = self._info(header)
         icmp_type, code, protocol = header.icmp_type, header.code, quoted.protocol
+        if packet.journey is not None:
+            packet.journey.step(
+                Point.ICMP_SOCKET_DELIVER, f"to {protocol_name(protocol)}'s err_handler", quoted_facts(quoted, info)
+            )
         if packet.iph is not None:
             packet.icmp_saddr = packet.iph.saddr
         packet.iph = quoted

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Final
 from mypy_extensions import i64
 
 from ustack.dst import RTCF_BROADCAST, RTCF_MULTICAST, RTN_BROADCAST, RTN_MULTICAST, Dst, ip4_dst_hoplimit, to_many
+from ustack.ipv4.facts import WayGiven
 from ustack.ipv4.icmp_ratelimit import REFUSED, IcmpLimits
 from ustack.ipv4.options import NO_PROBLEM, ip_options_echo
 from ustack.net import IcmpSender, Net
 from ustack.packet import PACKET_HOST, PACKET_OUTGOING, Packet
 from ustack.routing.flow import RT_SCOPE_LINK, Flow
+from ustack.trace.points import Point
 from ustack.wire import icmp, ipv4
 from ustack.wire.icmp import (
     ICMP_DEST_UNREACH,
@@ -24,6 +26,7 @@ from ustack.wire.icmp import (
     ICMP_TIME_EXCEEDED,
     ICMP_TIMESTAMPREPLY,
     NR_ICMP_TYPES,
+    type_and_code,
 )
 from ustack.wire.ipv4 import IP_HLEN, IP_OFFSET, IPPROTO_ICMP, Ipv4Header
 
@@ -60,36 +63,52 @@ class IcmpErrors(IcmpSender):
         that sent it. ``info``: the MTU of ICMP_FRAG_NEEDED, the pointer (offset in bytes) of ICMP_PARAMETERPROB, the
         gateway of ICMP_REDIRECT. Only the header at ``network_header`` is believed, it is parsed anew.
         """
+        tracer = self.net.tracer
+        if tracer is None:
+            self._icmp_send(packet, icmp_type, code, info)
+            return
+        current = tracer.current
+        tracer.current = packet.journey  # the cause of what is sent now
+        outcome = self._icmp_send(packet, icmp_type, code, info)
+        tracer.current = current
+        if packet.journey is not None:
+            packet.journey.step(Point.ICMP_SEND, outcome, {"icmp": type_and_code(icmp_type, code)})
+
+    def _icmp_send(self, packet: Packet, icmp_type: i64, code: i64, info: i64) -> str:
+        """What has become of it, in words."""
         iph = ipv4.parse(packet.buf, packet.network_header, packet.end)
         if iph is None or not self._may_answer(packet, iph):
-            return
+            return "not sent: never about such a packet"
         verdict = self.limits.global_allow(icmp_type, code, packet.in_dev)
         if verdict == REFUSED:
-            return
+            return "not sent: icmp_msgs_per_sec"
         mark = self.net.ip4_reply_mark(packet.mark)
         flow = Flow(iph.saddr, self._source(packet, iph), 0, error_tos(iph.tos), IPPROTO_ICMP, mark=mark)
         # skb_in: the error takes the way of what it is about, among several
         packet.iph = iph
         dst = self.route(flow, packet)
-        if dst is None or not self.limits.xrlim_allow(verdict, iph.saddr, dst.dev):
-            return
-        self._emit(packet, iph, flow, dst, icmp_type, code, info)
+        if dst is None:
+            return "not sent: no way back to its sender"
+        if not self.limits.xrlim_allow(verdict, iph.saddr, dst.dev):
+            return "not sent: icmp_ratelimit"
+        return self._emit(packet, iph, flow, dst, icmp_type, code, info)
 
-    def _emit(
-        self, packet: Packet, iph: Ipv4Header, flow: Flow, dst: Dst, icmp_type: i64, code: i64, info: i64
-    ) -> None:
+    def _emit(self, packet: Packet, iph: Ipv4Header, flow: Flow, dst: Dst, icmp_type: i64, code: i64, info: i64) -> str:
         opt = None if packet.opt is None else ip_options_echo(packet.opt, self.routing)
         if opt is not None and opt.pp_ptr != NO_PROBLEM:
-            return
+            return "not sent: its options have no room for ours"
         room = min(dst.mtu, MAX_ERROR_LEN) - IP_HLEN - ICMP_HLEN - (0 if opt is None else len(opt.data))
         message = icmp.emit(icmp_type, code, second_word(icmp_type, code, info), quote(packet, iph.start, room))
         self.send(message, dst, flow.saddr or INADDR_DUMMY, iph.saddr, flow.tos, flow.mark, opt)
+        return "sent"
 
     def send(
         self, message: bytes, dst: Dst, saddr: i64, daddr: i64, tos: i64, mark: i64, opt: IpOptions | None = None
     ) -> None:
         """Send a finished ICMP message and count it (icmp_push_reply)."""
         self.count_out(message[0])
+        if self.net.tracer is not None:
+            self.net.tracer.note(Point.ICMP_PUSH_REPLY, type_and_code(message[0], message[1]), WayGiven(dst))
         ttl = ip4_dst_hoplimit(dst, self.net.sysctl.ip_default_ttl)
         packet = Packet(message)
         packet.mark = mark

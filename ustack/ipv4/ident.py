@@ -29,9 +29,9 @@ class IpIdents:
     def __init__(self, net: Net) -> None:
         self.net: Net = net
         self._secret: bytes = net.entropy.take(_SECRET_LEN)
-        start = net.entropy.take(2 * IP_IDENTS_SZ)
-        self._idents: list[int] = [start[2 * i] << 8 | start[2 * i + 1] for i in range(IP_IDENTS_SZ)]
-        self._used: list[int] = [0] * IP_IDENTS_SZ  # when, in ms
+        self._start: bytes = net.entropy.take(2 * IP_IDENTS_SZ)  # where each generator begins
+        self._idents: dict[int, int] = {}  # of those in use: the next; a stack of many that idle has none
+        self._used: dict[int, int] = {}  # and when they were last, in ms
         self._last_triple: int = -1  # whose bucket the last one was: answers come in runs, and a hash costs 1 µs
         self._last_bucket: int = 0
 
@@ -54,10 +54,13 @@ class IpIdents:
             self._last_bucket = int(keyed_hash(self._secret, triple.to_bytes(9, "big")) % IP_IDENTS_SZ)
         bucket = self._last_bucket
         now = int(self.net.now // NSEC_PER_MSEC)
-        rested = now - self._used[bucket]
+        rested = now - self._used.get(bucket, 0)
         # "If the bucket has been unused for N jiffies, add random(0..N)"
         step = int(self.net.entropy.below(min(rested, 0xFFFF))) if rested > 0 else 0
         self._used[bucket] = now
-        ident = self._idents[bucket] + step
+        ident = self._idents.get(bucket, -1)
+        if ident < 0:
+            ident = self._start[2 * bucket] << 8 | self._start[2 * bucket + 1]
+        ident += step
         self._idents[bucket] = (ident + int(segs)) & 0xFFFF
         return ident & 0xFFFF

@@ -12,9 +12,11 @@ from mypy_extensions import i64
 
 from ustack.drop import Reason
 from ustack.dst import RTN_BROADCAST, RTN_LOCAL, RTN_MULTICAST, Dst
+from ustack.ipv4.facts import ip_facts, options_facts
 from ustack.ipv4.options import NO_PROBLEM, ip_options_compile, ip_options_rcv_srr
 from ustack.netfilter.hooks import NF_INET_LOCAL_IN, NF_INET_PRE_ROUTING, Hooks
 from ustack.packet import PACKET_BROADCAST, PACKET_HOST, PACKET_MULTICAST, PACKET_OTHERHOST, Packet, PacketHandler
+from ustack.trace.points import Point
 from ustack.wire import ipv4
 from ustack.wire.icmp import ICMP_PARAMETERPROB
 from ustack.wire.ipv4 import IP_HLEN, IP_MF, IP_OFFSET, Ipv4Header
@@ -39,6 +41,8 @@ class Ipv4Input(PacketHandler):
 
     def handle(self, packet: Packet) -> None:
         """A frame with an IPv4 packet from ``packet.data`` on."""
+        if packet.journey is not None:
+            packet.journey.step(Point.IP_RCV)
         if not self.ip_rcv_core(packet):
             return
         if self.hooks.active(NF_INET_PRE_ROUTING):
@@ -70,6 +74,8 @@ class Ipv4Input(PacketHandler):
         packet.iph = iph
         packet.network_header = start
         packet.transport_header = start + iph.header_len
+        if packet.journey is not None:
+            packet.journey.step(Point.IP_RCV_CORE, "accepted", ip_facts(iph))
         return True
 
     def _trim(self, packet: Packet, iph: Ipv4Header, length: i64) -> bool:
@@ -104,6 +110,9 @@ class Ipv4Input(PacketHandler):
             return self.net.drop(packet, Reason.NOT_SPECIFIED)
         if (dst.rt_type != RTN_LOCAL or packet.pkt_type != 0) and not self._to_many(packet, dst):
             return
+        if packet.journey is not None:
+            found = "early demux has found its socket" if packet.sk is not None else ""
+            packet.journey.step(Point.IP_RCV_FINISH, found)
         dst.input.handle(packet)
 
     def _early_demux(self, packet: Packet, iph: Ipv4Header) -> None:
@@ -134,6 +143,9 @@ class Ipv4Input(PacketHandler):
         data = packet.buf[iph.start + IP_HLEN : iph.start + iph.header_len]
         opt = ip_options_compile(data, self.routing, self.routing.fib_compute_spec_dst(packet), self.net.now)
         packet.opt = opt
+        if packet.journey is not None:
+            words = "understood" if opt.pp_ptr == NO_PROBLEM else "malformed"
+            packet.journey.step(Point.IP_RCV_OPTIONS, words, options_facts(opt))
         if opt.is_changed:
             # in place: whoever forwards it sums anew, and an ICMP error quotes what came, checksum and all
             packet.buf = b"".join(
@@ -187,7 +199,10 @@ class LocalDeliver(PacketHandler):
         """Put fragments together, ask LOCAL_IN, hand to the protocol."""
         iph = packet.iph
         assert iph is not None
-        if iph.frag_off & (IP_MF | IP_OFFSET) != 0:
+        is_fragment = iph.frag_off & (IP_MF | IP_OFFSET) != 0
+        if packet.journey is not None:
+            packet.journey.step(Point.IP_LOCAL_DELIVER, "a fragment: to ip_defrag" if is_fragment else "whole")
+        if is_fragment:
             whole = self.defrag.ip_defrag(packet)
             if whole is None:
                 return
@@ -202,6 +217,8 @@ class LocalDeliver(PacketHandler):
         iph = packet.iph
         assert iph is not None
         packet.data = packet.transport_header
+        if packet.journey is not None:
+            packet.journey.step(Point.IP_LOCAL_DELIVER_FINISH, "", {"header": iph.header_len})
         self.protocols.ip_protocol_deliver(packet, iph.protocol)
 
 

@@ -20,6 +20,7 @@ from ustack.device.gso import skb_gso_segment
 from ustack.device.net_device import IFF_UP
 from ustack.drop import Reason
 from ustack.dst import RTN_BROADCAST, RTN_MULTICAST, Dst, ip4_dst_hoplimit
+from ustack.ipv4.facts import IdentGiven, WayGiven, fit_facts, header_facts
 from ustack.ipv4.fragment import ip_do_fragment
 from ustack.ipv4.ident import IpIdents
 from ustack.ipv4.options import IpOptions, ip_options_build
@@ -27,9 +28,11 @@ from ustack.netfilter.hooks import NF_INET_LOCAL_OUT, NF_INET_POST_ROUTING, Hook
 from ustack.packet import CHECKSUM_PARTIAL, NET_XMIT_DROP, Packet, PacketHandler
 from ustack.routing.flow import RT_SCOPE_LINK, RT_SCOPE_UNIVERSE, Flow
 from ustack.sock import IP_PMTUDISC_DO, IP_PMTUDISC_PROBE, IP_PMTUDISC_WANT, Sock, error
+from ustack.trace.journey import DROPPED
+from ustack.trace.points import Point
 from ustack.wire import ipv4
 from ustack.wire.ethernet import ETH_P_IP
-from ustack.wire.ipv4 import IP_DF, IP_HLEN, IP_MAX_LEN, IPPROTO_TCP, Ipv4Header
+from ustack.wire.ipv4 import IP_DF, IP_HLEN, IP_MAX_LEN, IPPROTO_TCP, Ipv4Header, addr_to_str
 from ustack.wire.octets import u32
 
 if TYPE_CHECKING:
@@ -67,6 +70,8 @@ class Ipv4Output(PacketHandler):
             if dst is None:
                 self.net.drop(packet, Reason.IP_OUTNOROUTES)
                 return errno.EHOSTUNREACH
+        elif self.net.tracer is not None:
+            self.net.tracer.note(Point.IP_QUEUE_XMIT_DST, "the socket's route holds", WayGiven(dst))
         frag_off: i64 = IP_DF if ip_dont_fragment(sk.pmtudisc, dst) else 0
         segs: i64 = 1
         if packet.gso_size != 0:
@@ -75,6 +80,8 @@ class Ipv4Output(PacketHandler):
         sk.inet_id = (ident + segs) & 0xFFFF
         opt = sk.inet_opt
         options = b"" if opt is None else ip_options_build(opt, sk.daddr, sk.saddr, self.net.now)
+        if self.net.tracer is not None:
+            self.net.tracer.note(Point.IP_QUEUE_XMIT, "", IdentGiven(ident, frag_off != 0))
         packet.sk = sk
         packet.dst = dst
         packet.mark = sk.mark
@@ -125,6 +132,8 @@ class Ipv4Output(PacketHandler):
         else:
             ident = self.idents.ip_idents_reserve(saddr, daddr, protocol, 1)
         options = b"" if opt is None else ip_options_build(opt, daddr, saddr, self.net.now)
+        if self.net.tracer is not None:
+            self.net.tracer.note(Point.IP_BUILD_AND_SEND_PKT, "", IdentGiven(ident, frag_off != 0))
         packet.sk = sk
         packet.dst = dst
         push_header(packet, tos, ident, frag_off, ttl, protocol, saddr, daddr, options)
@@ -162,6 +171,8 @@ class Ipv4Output(PacketHandler):
         packet.mark = sk.mark
         packet.priority = sk.priority
         ident = self.idents.ip_select_ident_segs(sk, df, saddr, daddr, protocol, 1)
+        if self.net.tracer is not None:
+            self.net.tracer.note(Point.IP_SEND_SKB, "", IdentGiven(ident, df))
         push_header(packet, tos, ident, IP_DF if df else 0, ttl, protocol, saddr, first_hop(opt, daddr), options)
         return self.ip_local_out(packet)
 
@@ -172,6 +183,10 @@ class Ipv4Output(PacketHandler):
         self.net.mib.ip.OutRequests += 1
         dst = packet.dst
         assert dst is not None
+        if self.net.tracer is not None:
+            self.net.tracer.built(packet)
+            if packet.journey is not None:
+                packet.journey.step(Point.IP_LOCAL_OUT, "", header_facts(packet))
         if self.hooks.active(NF_INET_LOCAL_OUT):
             reparse(packet)
             return self.hooks.nf_hook(NF_INET_LOCAL_OUT, packet, None, dst.dev, self._dst_output)
@@ -185,6 +200,8 @@ class Ipv4Output(PacketHandler):
         dst = packet.dst
         assert dst is not None
         packet.dev = dst.dev
+        if packet.journey is not None:
+            packet.journey.step(Point.IP_OUTPUT, "", None, dst.dev.name)
         if self.hooks.active(NF_INET_POST_ROUTING):
             reparse(packet)
             self.hooks.nf_hook(NF_INET_POST_ROUTING, packet, packet.in_dev, dst.dev, self._finish)
@@ -204,6 +221,8 @@ class Ipv4Output(PacketHandler):
             fits = skb_gso_validate_network_len(packet, mtu)
         else:
             fits = packet.end - packet.network_header + packet.frags_len <= mtu
+        if packet.journey is not None:
+            packet.journey.step(Point.IP_FINISH_OUTPUT, "fits" if fits else "too large", fit_facts(packet, mtu))
         if fits:
             self.ip_finish_output2(packet, dst)
         else:
@@ -250,6 +269,9 @@ class Ipv4Output(PacketHandler):
         nexthop = dst.gateway
         if nexthop == 0:
             nexthop = header_daddr(packet)
+        if packet.journey is not None:
+            whom = "to the gateway" if dst.uses_gateway else "to the destination itself"
+            packet.journey.step(Point.IP_FINISH_OUTPUT2, whom, {"nexthop": addr_to_str(nexthop)})
         neigh = dst.neigh
         # one without an address serves them all: its device asks nobody
         if neigh is None or neigh.dead or (neigh.addr != nexthop and neigh.addr != 0):
@@ -270,24 +292,31 @@ class McOutput(PacketHandler):
     def handle(self, packet: Packet) -> None:
         dst = packet.dst
         assert dst is not None
-        if dst.rt_type == RTN_MULTICAST:
-            sk = packet.sk
-            if sk is None or sk.mc_loop:
-                self._loop_back(packet)
-            # RFC 1112 6.1: a datagram with TTL 0 stays on this host
-            iph = reparse(packet)
-            if iph is not None and iph.ttl == 0:
-                return
-        else:
+        sk = packet.sk
+        looped = dst.rt_type != RTN_MULTICAST or sk is None or sk.mc_loop
+        # RFC 1112 6.1: a datagram with TTL 0 stays on this host
+        iph = reparse(packet) if dst.rt_type == RTN_MULTICAST else None
+        stays = iph is not None and iph.ttl == 0
+        if packet.journey is not None:
+            way = "stays here: its TTL is 0" if stays else "to the link"
+            copy = ", and a copy for us" if looped else ""
+            packet.journey.step(Point.IP_MC_OUTPUT, way + copy, None, dst.dev.name)
+        if looped:
             self._loop_back(packet)
-        self.output.handle(packet)
+        if not stays:
+            self.output.handle(packet)
+        elif packet.journey is not None:
+            packet.journey.finish(DROPPED, "TTL_ZERO")
 
     def _loop_back(self, packet: Packet) -> None:
         """A copy for our own sockets, through the loopback device's queue (ip_dev_loopback_xmit)."""
         lo = self.output.routing.inet.loopback()
         if lo is None or lo.flags & IFF_UP == 0:
             return
-        self.output.neighbours.output(header_daddr(packet), lo, packet.clone())
+        copy = packet.clone()
+        if packet.journey is not None:
+            copy.journey = packet.journey.fork()
+        self.output.neighbours.output(header_daddr(packet), lo, copy)
 
 
 class _DstOutput(PacketHandler):

@@ -12,6 +12,8 @@ from mypy_extensions import i64, mypyc_attr
 
 from ustack.drop import Reason
 from ustack.sock import error
+from ustack.trace.points import Point
+from ustack.wire.ipv4 import protocol_name
 
 if TYPE_CHECKING:
     from ustack.net import Net
@@ -92,6 +94,9 @@ class Protocols:
         """Raw sockets first, then the protocol's handler (ip_protocol_deliver_rcu)."""
         raw = self.raw.raw_local_deliver(packet)
         ipprot = self.inet_protos[protocol]
+        if packet.journey is not None:
+            whom = "to its handler" if ipprot is not None else "raw sockets only" if raw else "nobody speaks it"
+            packet.journey.step(Point.IP_PROTOCOL_DELIVER, whom, {"protocol": protocol_name(protocol)})
         if ipprot is not None:
             # counted first: the handler may answer, and whoever reads counters then must see what caused it
             self.net.mib.ip.InDelivers += 1

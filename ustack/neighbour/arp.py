@@ -22,12 +22,14 @@ from ustack.device.core import (
 from ustack.device.net_device import BROADCAST_MAC, IFF_LOOPBACK, IFF_NOARP, IFF_UP
 from ustack.drop import Reason
 from ustack.dst import RTN_BROADCAST, RTN_LOCAL, RTN_UNICAST
+from ustack.neighbour.facts import arp_facts, arp_header_facts, neigh_facts
 from ustack.neighbour.pneigh import ProxyRedo
 from ustack.neighbour.states import NUD_ASKING
 from ustack.neighbour.table import Neighbour, Solicitor
 from ustack.net import RTM_GETNEIGH
 from ustack.packet import PACKET_HOST, PACKET_OTHERHOST, Packet, PacketHandler
 from ustack.timer import NSEC_PER_SEC, Timer
+from ustack.trace.points import Point
 from ustack.wire.arp import ARPOP_REPLY, ARPOP_REQUEST, ArpHeader, emit, parse
 from ustack.wire.ethernet import ETH_HLEN, ETH_P_ARP, ETH_P_IP, header, is_valid_ether_addr
 from ustack.wire.octets import u32
@@ -48,8 +50,11 @@ _RT_SCOPE_HOST: Final = 254
 
 # what has become of a packet
 _IGNORED: Final = 0
-_CONSUMED: Final = 1
+_CONSUMED: Final = 1  #: looked at, and no more
 _KEPT: Final = 2  #: it waits to be looked at again, or was dropped for want of room there
+_ANSWERED: Final = 3
+_CLAIMED: Final = 4  #: somebody else says that an address of ours is his
+_OUTCOMES: Final = ("none of our business", "taken", "to be looked at again", "answered", "an address of ours claimed")
 
 _IPV4_MIN: Final = 20
 _IPV4_SADDR: Final = 12
@@ -102,6 +107,8 @@ class Arp(PacketHandler, Solicitor, ProxyRedo):
         # host or router is a broadcast or multicast address."
         if arp is None or not is_valid_ether_addr(arp.sha):
             return self.net.drop(packet, Reason.ARP_INVALID)
+        if packet.journey is not None:
+            packet.journey.step(Point.ARP_RCV, "", arp_header_facts(arp), dev.name)
         if arp.op != ARPOP_REQUEST and arp.op != ARPOP_REPLY:
             return self.net.drop(packet, Reason.ARP_IGNORED)
         self._finish(packet, self._process(packet, dev, arp, False))
@@ -111,13 +118,17 @@ class Arp(PacketHandler, Solicitor, ProxyRedo):
         dev = packet.dev
         arp = parse(packet.buf, packet.data, packet.end)
         assert dev is not None and arp is not None
+        if self.net.tracer is not None:
+            self.net.tracer.resume(packet.journey)
         self._finish(packet, self._process(packet, dev, arp, True))
 
     def _finish(self, packet: Packet, outcome: i64) -> None:
-        if outcome == _CONSUMED:
-            self.net.deliver(packet)
-        elif outcome == _IGNORED:
+        if packet.journey is not None:
+            packet.journey.step(Point.ARP_PROCESS, _OUTCOMES[outcome])
+        if outcome == _IGNORED:
             self.net.drop(packet, Reason.ARP_IGNORED)
+        elif outcome != _KEPT:
+            self.net.deliver(packet)
 
     def _process(self, packet: Packet, dev: NetDevice, arp: ArpHeader, redone: bool) -> i64:
         """arp_process: what has become of ``packet``."""
@@ -126,14 +137,14 @@ class Arp(PacketHandler, Solicitor, ProxyRedo):
         if arp.spa == 0:
             return self._answer_probe(dev, arp)
         if self._conflict(dev, arp):
-            return _CONSUMED
+            return _CLAIMED
         if arp.op == ARPOP_REQUEST:
             route = self.table.oracle.route_input(packet, dev, arp.spa, arp.tpa)
             if route is not None and route.rt_type == RTN_LOCAL:
-                if not self._keeps_silent(dev, arp):
-                    self._learn(dev, arp)
-                    self.arp_send(ARPOP_REPLY, dev, arp.tpa, arp.spa, arp.sha, arp.sha)
-                return _CONSUMED
+                if self._keeps_silent(dev, arp):
+                    return _CONSUMED
+                self._learn(dev, arp)
+                return self._answer(dev, arp)
             if route is not None and self._is_proxy(dev, arp, route):
                 return self._answer_for(packet, dev, arp, redone)
         return _CONSUMED if self._update(packet, dev, arp) else _IGNORED
@@ -150,9 +161,11 @@ class Arp(PacketHandler, Solicitor, ProxyRedo):
         """RFC 5227 2.1.1 probe: somebody wants to use ``tpa``. If it is ours, say so; there is nothing to learn."""
         if arp.op != ARPOP_REQUEST or self.table.oracle.inet_addr_type(arp.tpa) != RTN_LOCAL:
             return _IGNORED
-        if not self._arp_ignore(dev, 0, arp.tpa):
-            self.arp_send(ARPOP_REPLY, dev, arp.tpa, arp.spa, arp.sha, arp.sha)
-        return _CONSUMED
+        return _CONSUMED if self._arp_ignore(dev, 0, arp.tpa) else self._answer(dev, arp)
+
+    def _answer(self, dev: NetDevice, arp: ArpHeader) -> i64:
+        self.arp_send(ARPOP_REPLY, dev, arp.tpa, arp.spa, arp.sha, arp.sha)
+        return _ANSWERED
 
     # -- whom we answer
 
@@ -211,8 +224,7 @@ class Arp(PacketHandler, Solicitor, ProxyRedo):
         if not redone and packet.pkt_type != PACKET_HOST and dev.in_dev.arp_parms.proxy_delay_cs > 0:
             self.table.proxies.pneigh_enqueue(packet, dev)
             return _KEPT
-        self.arp_send(ARPOP_REPLY, dev, arp.tpa, arp.spa, arp.sha, arp.sha)
-        return _CONSUMED
+        return self._answer(dev, arp)
 
     # -- what we learn
 
@@ -297,7 +309,18 @@ class Arp(PacketHandler, Solicitor, ProxyRedo):
         elif asked < neighbour.parms().app_solicit:
             self.net.rtnl_notify(RTM_GETNEIGH, neighbour)
             return
+        tracer = self.net.tracer
+        if tracer is not None:
+            whom = "everybody is asked" if to == BROADCAST_MAC else "it is asked where it was last"
+            tracer.note(Point.ARP_SOLICIT, whom, neigh_facts(neighbour))
+        if tracer is None or packet is None or packet.journey is None:
+            self.arp_send(ARPOP_REQUEST, neighbour.dev, source, neighbour.addr, to, 0)
+            return
+        # asked for the sake of the packet that waits
+        current = tracer.current
+        tracer.current = packet.journey
         self.arp_send(ARPOP_REQUEST, neighbour.dev, source, neighbour.addr, to, 0)
+        tracer.current = current
 
     def _announced_source(self, neighbour: Neighbour, packet: Packet | None) -> i64:
         """The waiting packet's source, as arp_announce allows: 0, if it is ours; 1, if in a subnet together with the
@@ -323,6 +346,10 @@ class Arp(PacketHandler, Solicitor, ProxyRedo):
         packet.protocol = ETH_P_ARP
         packet.network_header = ETH_HLEN
         packet.transport_header = ETH_HLEN
+        if self.net.tracer is not None:
+            self.net.tracer.built(packet, packet.buf)
+            if packet.journey is not None:
+                packet.journey.step(Point.ARP_SEND, "", arp_facts(op, dev.mac, spa, tha, tpa), dev.name)
         self.devices.dev_queue_xmit(packet)
 
     def announce(self, dev: NetDevice, addr: i64) -> None:

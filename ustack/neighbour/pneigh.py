@@ -15,12 +15,15 @@ from ustack.device.net_device import IFF_UP
 from ustack.drop import Reason
 from ustack.sock import error
 from ustack.timer import NSEC_PER_MSEC, Timer
+from ustack.trace.journey import PATIENCE
+from ustack.trace.points import Point
 
 if TYPE_CHECKING:
     from ustack.device.net_device import NetDevice
     from ustack.in_device import NeighParms
     from ustack.net import Net
     from ustack.packet import Packet
+    from ustack.trace.journey import Facts
 
 #: A limit where Linux has only memory.
 MAX_PROXIES: Final = 65_536
@@ -135,6 +138,10 @@ class ProxyTable(Timer):
             self.net.drop(packet, Reason.NEIGH_QUEUEFULL)
             return False
         delay = self.net.entropy.below(parms.proxy_delay_cs * _NSEC_PER_CENTISEC)
+        if packet.journey is not None:
+            facts: Facts = {"delay_us": delay // 1000, "waiting": parms.qlen, "limit": parms.proxy_qlen}
+            packet.journey.step(Point.PNEIGH_ENQUEUE, "answered for another, later", facts, dev.name)
+            packet.journey.patience = delay + PATIENCE
         parms.qlen += 1
         self._queue.append(_Waiting(packet, dev, parms, self.net.now + delay))
         self._arm()

@@ -18,6 +18,7 @@ from mypy_extensions import i64, mypyc_attr, trait
 from ustack.device.net_device import BROADCAST_MAC, IFF_LOOPBACK, IFF_NOARP, IFF_UP
 from ustack.drop import Reason
 from ustack.dst import RTN_BROADCAST
+from ustack.neighbour.facts import neigh_facts, queue_facts, state_name, update_facts
 from ustack.neighbour.gc import Collector
 from ustack.neighbour.pneigh import ProxyTable
 from ustack.neighbour.states import (
@@ -40,6 +41,8 @@ from ustack.neighbour.states import (
 from ustack.net import RTM_DELNEIGH, RTM_NEWNEIGH
 from ustack.sock import error
 from ustack.timer import NSEC_PER_MSEC, NSEC_PER_SEC, Timer
+from ustack.trace.journey import PATIENCE
+from ustack.trace.points import Point
 from ustack.wire.ethernet import ETH_P_IP, header
 
 if TYPE_CHECKING:
@@ -48,12 +51,15 @@ if TYPE_CHECKING:
     from ustack.in_device import NeighParms
     from ustack.net import Net
     from ustack.packet import Packet
+    from ustack.trace.journey import Tracer
 
 #: A reachable time is drawn anew this often (neigh_periodic_work; RFC 4861 6.3.2 asks for "at least every few hours").
 RAND_INTERVAL: Final[i64] = 300 * NSEC_PER_SEC
 #: Questions are never closer together than this (HZ/100).
 MIN_RETRANS: Final[i64] = 10 * NSEC_PER_MSEC
 
+#: How long a journey may stand still here: as long as the settings let resolution take, as a rule.
+RESOLUTION: Final[i64] = 60 * NSEC_PER_SEC
 _NO_RESOLUTION: Final = IFF_LOOPBACK | IFF_NOARP
 #: What no rtnetlink program is told of: a question goes out, or will unless an upper layer has good news.
 _UNTOLD: Final = NUD_INCOMPLETE | NUD_DELAY
@@ -158,6 +164,8 @@ class Neighbour(Timer):
         if self.nud_state & NUD_READY != 0:
             packet.dev = self.dev
             packet.push_mac_header(self.hh)
+            if packet.journey is not None:
+                packet.journey.step(Point.NEIGH_HH_OUTPUT, "cached header in front", neigh_facts(self), self.dev.name)
             self.table.devices.dev_queue_xmit(packet)
         else:
             self.table.neigh_resolve_output(self, packet)
@@ -225,6 +233,9 @@ class NeighbourTable:
 
     def neigh_resolve_output(self, neighbour: Neighbour, packet: Packet) -> None:
         """The slow way out (neigh_resolve_output): the entry may have to change state first, or to ask."""
+        if packet.journey is not None:
+            dead = "entry is gone: the table is asked anew" if neighbour.dead else ""
+            packet.journey.step(Point.NEIGH_RESOLVE_OUTPUT, dead, {"state": state_name(neighbour.nud_state)})
         if neighbour.dead:
             self.output(neighbour.addr, neighbour.dev, packet)
         elif self.neigh_event_send(neighbour, packet):
@@ -287,6 +298,8 @@ class NeighbourTable:
         # "If several different ARP replies follow back-to-back, use the FIRST one" (arp_process).
         locked_until = neighbour.updated + neighbour.parms().locktime_cs * 10 * NSEC_PER_MSEC
         if moved and not override and self.net.now <= locked_until:
+            if self.net.tracer is not None:
+                self._tell_update(self.net.tracer, neighbour, neighbour.nud_state, lladdr, "not believed: locktime")
             return False
         if not valid or moved:
             self._set_lladdr(neighbour, lladdr)
@@ -295,11 +308,17 @@ class NeighbourTable:
             self.neigh_event(neighbour, Event.SOLICITED_REPLY)
         else:
             self.neigh_event(neighbour, Event.MOVED if moved else Event.OTHER_REPLY)
+        if self.net.tracer is not None:
+            self._tell_update(self.net.tracer, neighbour, was, lladdr, "answers us" if solicited else "learned")
         if moved and neighbour.nud_state == was:
             self.net.rtnl_notify(RTM_NEWNEIGH, neighbour)
         if not valid:
             self._send_queued(neighbour)
         return True
+
+    def _tell_update(self, tracer: Tracer, neighbour: Neighbour, was: i64, lladdr: i64, how: str) -> None:
+        """To the journey of the packet that says so."""
+        tracer.here(Point.NEIGH_UPDATE, how, update_facts(neighbour, was, lladdr))
 
     def neigh_event(self, neighbour: Neighbour, event: i64) -> None:
         """Let ``event`` happen: the table's next state, with its timer."""
@@ -429,6 +448,8 @@ class NeighbourTable:
 
     def neigh_timer_handler(self, neighbour: Neighbour) -> None:
         """An entry's own timer (neigh_timer_handler)."""
+        if self.net.tracer is not None:
+            self.net.tracer.call(Point.NEIGH_TIMER_HANDLER, "", neigh_facts(neighbour))
         event: i64 = Event.TIMEOUT
         now = self.net.now
         if neighbour.nud_state == NUD_REACHABLE:
@@ -564,6 +585,10 @@ class NeighbourTable:
         neighbour.arp_queue.append(packet)
         neighbour.arp_queue_len_bytes += size
         self.queued += 1
+        if packet.journey is not None:
+            state = state_name(neighbour.nud_state)
+            packet.journey.step(Point.NEIGH_EVENT_SEND, f"queued: neighbour {state}", queue_facts(neighbour))
+            packet.journey.patience = RESOLUTION
 
     def _take_queue(self, neighbour: Neighbour) -> list[Packet]:
         """Empty the queue before anything is done with it: a drop's ICMP error may want the same neighbour again."""
@@ -575,6 +600,10 @@ class NeighbourTable:
 
     def _send_queued(self, neighbour: Neighbour) -> None:
         for packet in self._take_queue(neighbour):
+            if packet.journey is not None:
+                facts = neigh_facts(neighbour)
+                packet.journey.step(Point.NEIGH_UPDATE_PROCESS_ARP_QUEUE, "its address is known now", facts)
+                packet.journey.patience = PATIENCE
             neighbour.output(packet)
 
 

@@ -16,6 +16,9 @@ from mypy_extensions import i64, mypyc_attr
 
 from ustack.drop import Reason
 from ustack.sock import error
+from ustack.timer import NSEC_PER_SEC
+from ustack.trace.journey import PATIENCE, STOLEN
+from ustack.trace.points import Point
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from ustack.device.net_device import NetDevice
     from ustack.net import Net
     from ustack.packet import Packet, PacketHandler
+    from ustack.trace.journey import Facts
 
 NF_INET_PRE_ROUTING: Final = 0
 NF_INET_LOCAL_IN: Final = 1
@@ -63,7 +67,11 @@ NF_IP_PRI_LAST: Final = 0x7FFF_FFFF
 MAX_HOOK_COUNT: Final = 1024  #: functions at one point
 NF_MAX_REPEAT: Final = 16  #: times that one function may answer REPEAT for one packet; Linux trusts it to stop
 NFQNL_QMAX_DEFAULT: Final = 1024  #: packets that wait for a listener's verdict
+#: How long a journey may stand still while the packet waits for one.
+QUEUE_PATIENCE: Final[i64] = 3600 * NSEC_PER_SEC
 
+_VERDICTS: Final = ("DROP", "ACCEPT", "STOLEN", "QUEUE", "REPEAT", "STOP")
+_HOOKS: Final = ("PRE_ROUTING", "LOCAL_IN", "FORWARD", "LOCAL_OUT", "POST_ROUTING")
 _FAMILIES: Final = (NFPROTO_IPV4, NFPROTO_ARP, NFPROTO_BRIDGE, NFPROTO_IPV6)
 _PRIORITY_LIMIT: Final = 0x8000_0000
 _VERDICT_MAX: Final = 0xFFFF_FFFF
@@ -230,6 +238,14 @@ class Hooks:
         if self._queue.pop(entry.ident, None) is not entry:
             return False
         state = entry.state
+        tracer = self.net.tracer
+        if tracer is not None:
+            tracer.forget()
+            journey = state.packet.journey
+            if journey is not None:
+                journey.step(Point.NF_REINJECT, verdict_name(verdict), {"queue": entry.queue})
+                journey.patience = PATIENCE
+                tracer.resume(journey)
         entries = self._entries(state.family, state.point)
         start = following(entries, entry.hook)
         verb = verdict & NF_VERDICT_MASK
@@ -278,6 +294,16 @@ class Hooks:
         return verdict
 
     def _call(self, state: HookState, entry: HookEntry) -> i64:
+        """One question to one function."""
+        verdict = self._answer(state, entry)
+        if self.net.tracer is not None:
+            self.net.tracer.changed(state.packet)
+        journey = state.packet.journey
+        if journey is not None:
+            journey.step(Point.NF_HOOK_SLOW, verdict_name(verdict), hook_facts(entry))
+        return verdict
+
+    def _answer(self, state: HookState, entry: HookEntry) -> i64:
         """A function that raises must not stop the stack; what it would have let through is not known, so DROP."""
         try:
             verdict = entry.function(state)
@@ -307,7 +333,10 @@ class Hooks:
         elif verb == NF_REPEAT:
             self.net.drop(state.packet, Reason.NF_REPEAT_LIMIT)
             return errno.EPERM
-        elif verb != NF_STOLEN:
+        elif verb == NF_STOLEN:
+            if state.packet.journey is not None:
+                state.packet.journey.finish(STOLEN)
+        else:
             self.net.drop(state.packet, Reason.NETFILTER_DROP)
             code = verdict >> NF_VERDICT_QBITS
             return code if code != 0 else errno.EPERM
@@ -323,6 +352,10 @@ class Hooks:
         entry = QueueEntry(self._next_ident, state, hook, queue)
         self._next_ident += 1
         self._queue[entry.ident] = entry
+        if state.packet.journey is not None:
+            facts: Facts = {"queue": queue, "waiting": len(self._queue), "limit": self.queue_maxlen}
+            state.packet.journey.step(Point.NF_QUEUE, "waits for a verdict from outside", facts)
+            state.packet.journey.patience = QUEUE_PATIENCE
         if not self._offer(handler, entry) and self._queue.pop(entry.ident, None) is entry:
             self.net.drop(state.packet, Reason.NF_QUEUE_FULL)
 
@@ -342,3 +375,19 @@ def following(entries: tuple[HookEntry, ...], entry: HookEntry) -> int:
             break
         at += 1
     return at
+
+
+def verdict_name(verdict: i64) -> str:
+    """``DROP``, with the sender's errno if it names one; ``QUEUE``."""
+    verb = verdict & NF_VERDICT_MASK
+    if verb > NF_STOP:
+        return f"DROP: {verdict} is no verdict"
+    code = verdict >> NF_VERDICT_QBITS
+    return f"DROP, errno {code}" if verb == NF_DROP and code != 0 else _VERDICTS[verb]
+
+
+def hook_facts(entry: HookEntry) -> Facts:
+    """Who was asked, and where."""
+    function = entry.function
+    name: str = getattr(function, "__qualname__", type(function).__name__)
+    return {"hook": _HOOKS[entry.point], "function": name, "priority": entry.priority}

@@ -16,6 +16,8 @@ from ustack.drop import Reason
 from ustack.ipv4.datagram import InetDatagramSock, Ip4Datagram
 from ustack.ipv4.icmp import EchoReceiver
 from ustack.sock import MSG_OOB, Message, error
+from ustack.trace.points import Point
+from ustack.trace.words import socket_name
 from ustack.wire import icmp
 from ustack.wire.icmp import ICMP_ECHO, ICMP_HLEN
 from ustack.wire.ipv4 import IPPROTO_ICMP
@@ -57,13 +59,17 @@ class Ping(EchoReceiver):
             return Reason.ICMP_MALFORMED
         ifindex: i64 = 0 if packet.in_dev is None else packet.in_dev.ifindex
         sk = self._lookup(u16(packet.buf, packet.data + _IDENT_OFFSET), iph.daddr, ifindex)
+        if packet.journey is not None:
+            packet.journey.step(Point.PING_LOOKUP, "none" if sk is None else socket_name(sk))
         if sk is None:
             return Reason.NO_SOCKET
         if not sk.has_room(packet.end - packet.data):
             sk.drops += 1
             return Reason.RAW_RCVBUFF
         data = packet.buf[packet.data : packet.end]
-        sk.enqueue(Datagram(data, iph.saddr, 0, iph.daddr, ifindex, packet.tstamp))
+        datagram = Datagram(data, iph.saddr, 0, iph.daddr, ifindex, packet.tstamp)
+        datagram.follow(packet)
+        sk.enqueue(datagram)
         return None
 
     def ping_err(self, packet: Packet, icmp_type: i64, code: i64, info: i64) -> None:
@@ -73,6 +79,8 @@ class Ping(EchoReceiver):
             return
         ifindex: i64 = 0 if packet.in_dev is None else packet.in_dev.ifindex
         sk = self._lookup(u16(packet.buf, at + _IDENT_OFFSET), iph.saddr, ifindex)
+        if packet.journey is not None:
+            packet.journey.step(Point.PING_ERR, "nobody's" if sk is None else socket_name(sk))
         if sk is None:
             return
         sk.route_error(packet, icmp_type, code, info)
@@ -154,6 +162,8 @@ class PingSock(InetDatagramSock):
         EDESTADDRREQ, EACCES (broadcast), EPIPE, EAGAIN (no identifier left), the route's errno.
         """
         length: i64 = len(data)
+        if self.net.tracer is not None:
+            self.net.tracer.note(Point.PING_V4_SENDMSG, f"identifier {self.num}")
         self.check_flags(length, flags & ~MSG_OOB)
         if length < ICMP_HLEN:
             raise error(errno.EINVAL)
@@ -176,6 +186,8 @@ class PingSock(InetDatagramSock):
         """The ICMP message of a reply, without IP header; EOPNOTSUPP for MSG_OOB."""
         if flags & MSG_OOB:
             raise error(errno.EOPNOTSUPP)
+        if self.net.tracer is not None:
+            self.net.tracer.note(Point.PING_RECVMSG)
         return super().recvmsg(length, flags)
 
 

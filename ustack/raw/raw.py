@@ -14,6 +14,8 @@ from ustack.ipv4.datagram import InetDatagramSock, Ip4Datagram
 from ustack.ipv4.protocol import RawDelivery
 from ustack.packet import Packet
 from ustack.sock import MSG_OOB, Message, error, int_value
+from ustack.trace.points import Point
+from ustack.trace.words import socket_name
 from ustack.wire import ipv4
 from ustack.wire.ipv4 import IP_HLEN, IPPROTO_ICMP, IPPROTO_RAW
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from ustack.dst import Dst
     from ustack.ipv4.icmp_send import IcmpErrors
     from ustack.packet import Buffer
+    from ustack.trace.journey import Facts
 
 SOCK_RAW: Final = 3
 SOL_RAW: Final = 255
@@ -63,6 +66,8 @@ class Raw(RawDelivery):
         chained = self.table.get(iph.protocol)
         if chained is None:
             return False
+        if packet.journey is not None:
+            packet.journey.step(Point.RAW_V4_INPUT, f"{len(chained)} sockets", {"protocol": int(iph.protocol)})
         delivered = False
         for sk in chained[:]:  # an observer may close sockets
             if raw_match(sk, iph.saddr, iph.daddr, ifindex_of(packet)):
@@ -79,16 +84,26 @@ class Raw(RawDelivery):
             return
         for sk in chained[:]:
             if raw_match(sk, iph.daddr, iph.saddr, ifindex_of(packet)):
+                if packet.journey is not None:
+                    packet.journey.step(Point.RAW_ERR, socket_name(sk))
                 sk.route_error(packet, icmp_type, code, info)
                 sk.icmp_error(icmp_type, code)
 
     def _receive(self, sk: RawSock, packet: Packet, start: i64, saddr: i64, daddr: i64) -> None:
         if packet.frags is not None:
             packet.linearize()
+        datagram = Datagram(packet.buf[start : packet.end], saddr, 0, daddr, ifindex_of(packet), packet.tstamp)
+        copy: Packet | None = None
+        if packet.journey is not None:
+            copy = packet.clone()
+            copy.journey = packet.journey.fork()
+            copy.journey.step(Point.RAW_RCV, socket_name(sk), {"length": int(datagram.length)})
         if not sk.has_room(packet.end - start):
             sk.drops += 1
-            return self.ip.net.drop(packet.clone(), Reason.RAW_RCVBUFF)
-        sk.enqueue(Datagram(packet.buf[start : packet.end], saddr, 0, daddr, ifindex_of(packet), packet.tstamp))
+            return self.ip.net.drop(packet.clone() if copy is None else copy, Reason.RAW_RCVBUFF)
+        if copy is not None:
+            datagram.follow(copy)
+        sk.enqueue(datagram)
 
 
 class RawSock(InetDatagramSock):
@@ -114,6 +129,8 @@ class RawSock(InetDatagramSock):
         Raises EMSGSIZE, EOPNOTSUPP (MSG_OOB), EDESTADDRREQ, EACCES (broadcast), EINVAL (a header that is none), EPIPE,
         the route's errno.
         """
+        if self.net.tracer is not None:
+            self.net.tracer.note(Point.RAW_SENDMSG, "with a header" if self.hdrincl else "")
         self.check_flags(len(data), flags)
         daddr = self.destination(addr, port)
         dst = self.route(daddr, 0, flags)
@@ -143,6 +160,9 @@ class RawSock(InetDatagramSock):
         saddr, frag_off = old.saddr or self.source, old.frag_off
         ipv4.emit(out, old.tos, len(data), ident, frag_off, old.ttl, old.protocol, saddr, old.daddr, options)
         out.write(data[old.header_len :])
+        if self.net.tracer is not None:
+            facts: Facts = {"length": len(data), "ident": "ours" if old.ident == 0 else "the caller's"}
+            self.net.tracer.note(Point.RAW_SEND_HDRINC, "the caller's header", facts)
         packet = Packet(out.getvalue())
         packet.transport_header = old.header_len
         packet.iph = ipv4.parse(packet.buf, 0, packet.end)
@@ -159,6 +179,8 @@ class RawSock(InetDatagramSock):
         """As for datagrams; EOPNOTSUPP for MSG_OOB."""
         if flags & MSG_OOB:
             raise error(errno.EOPNOTSUPP)
+        if self.net.tracer is not None:
+            self.net.tracer.note(Point.RAW_RECVMSG)
         return super().recvmsg(length, flags)
 
     def filters_out(self, packet: Packet) -> bool:

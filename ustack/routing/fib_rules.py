@@ -187,6 +187,7 @@ class FibRules:
         self.fib: Fib = fib
         self.rules: list[FibRule] = []  #: in the order they are asked, which is the order of a dump
         self.has_custom: bool = False  #: fib_has_custom_rules: a rule was added or deleted once
+        self.decided: FibRule | None = None  #: whose answer the last lookup was, None if it was nobody's
         self._first: FibRule | None = None
         self._nr_goto_rules: i64 = 0
         self._unresolved_rules: i64 = 0
@@ -211,8 +212,10 @@ class FibRules:
                     if err == 0 and rule.suppresses(res):
                         err = EAGAIN
                     if err != EAGAIN:
+                        self.decided = rule
                         return err
             rule = rule.next
+        self.decided = None
         return ENETUNREACH
 
     def _fib4_rule_action(self, rule: FibRule, flow: Flow, res: FibResult, fib_flags: i64) -> i64:

@@ -15,7 +15,9 @@ from ustack.routing.devinet import INADDR_BROADCAST, ipv4_is_multicast
 from ustack.routing.fib_types import FibResult
 from ustack.routing.uapi import RTNH_F_DEAD
 from ustack.timer import NSEC_PER_SEC
+from ustack.trace.points import Point
 from ustack.wire.icmp import ICMP_REDIR_HOSTTOS
+from ustack.wire.ipv4 import addr_to_str
 
 if TYPE_CHECKING:
     from ustack.device.net_device import NetDevice
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from ustack.routing.fib_frontend import Fib
     from ustack.routing.flow import Flow
     from ustack.routing.multipath import MultipathHash
+    from ustack.trace.journey import Facts
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -57,12 +60,11 @@ class Redirects:
 
         ``dst`` is how we go there now; with ``kill_route`` who keeps it must look again.
         """
-        if code > ICMP_REDIR_HOSTTOS or dst.gateway == 0 or dst.gateway != old_gw:
-            return
-        dev = packet.in_dev
-        if dev is None or not self._acceptable(dev, old_gw, new_gw):
-            return
-        if not self.probe.resolved(new_gw, dst.dev):
+        refused = self._refused(dst, packet, code, old_gw, new_gw)
+        if self.net.tracer is not None:
+            facts: Facts = {"path": addr_to_str(flow.daddr), "gateway": addr_to_str(new_gw)}
+            self.net.tracer.here(Point.IP_DO_REDIRECT, refused or "believed", facts)
+        if refused:
             return
         res = self._res
         if self.fib.fib_lookup(flow, res) == 0:
@@ -75,6 +77,17 @@ class Redirects:
                 self.exceptions.update_or_create_fnhe(res.nhc, flow.daddr, new_gw, 0, False, expires)
         if kill_route:
             dst.genid = DST_OBSOLETE_KILL
+
+    def _refused(self, dst: Dst, packet: Packet, code: i64, old_gw: i64, new_gw: i64) -> str:
+        """Why it is not believed, "" if it is."""
+        if code > ICMP_REDIR_HOSTTOS:
+            return "no such code"
+        if dst.gateway == 0 or dst.gateway != old_gw:
+            return "not from the gateway in use"
+        dev = packet.in_dev
+        if dev is None or not self._acceptable(dev, old_gw, new_gw):
+            return "no such gateway is accepted"
+        return "" if self.probe.resolved(new_gw, dst.dev) else "that gateway is not known yet"
 
     def _acceptable(self, dev: NetDevice, old_gw: i64, new_gw: i64) -> bool:
         """RFC 1122 3.2.2.2: "A Redirect message SHOULD be silently discarded if the new gateway address it specifies is

@@ -14,6 +14,7 @@ from mypy_extensions import i64
 from ustack.dst import RTN_UNICAST, Dst, rt_nexthop, to_many
 from ustack.in_device import RouteCache
 from ustack.routing.devinet import InetDevices
+from ustack.routing.facts import DstGiven
 from ustack.routing.fib_frontend import Fib
 from ustack.routing.fib_types import FibConfig, FibResult, Reachability, fib_error
 from ustack.routing.flow import RT_SCOPE_LINK, RT_SCOPE_NOWHERE, RT_SCOPE_UNIVERSE, Flow
@@ -26,6 +27,8 @@ from ustack.routing.rtable import Rtable
 from ustack.routing.uapi import NLM_F_CREATE, NLM_F_EXCL, RT_TABLE_MAIN, RTAX_MTU, RTPROT_BOOT
 from ustack.sock import error
 from ustack.timer import NSEC_PER_SEC
+from ustack.trace.points import Point
+from ustack.wire.ipv4 import addr_to_str
 
 if TYPE_CHECKING:
     from ustack.device.core import Devices
@@ -145,7 +148,14 @@ class Routing(RouteCache):
         ``packet``: what an ICMP error is about. Raises EINVAL (impossible source, blackhole), ENODEV, ENETUNREACH,
         EHOSTUNREACH, EACCES (prohibit).
         """
-        return self.output_route.ip_route_output_key_hash_rcu(flow, self._res, packet)
+        tracer = self.net.tracer
+        if tracer is None:
+            return self.output_route.ip_route_output_key_hash_rcu(flow, self._res, packet)
+        hits = self.net.mib.rt_cache.out_hit
+        dst = self.output_route.ip_route_output_key_hash_rcu(flow, self._res, packet)
+        facts = DstGiven(dst, self.net.mib.rt_cache.out_hit != hits, flow.saddr)
+        tracer.note(Point.IP_ROUTE_OUTPUT, f"to {addr_to_str(flow.daddr)}", facts)
+        return dst
 
     def ip_route_input(self, packet: Packet) -> Reason | None:
         """Decide what becomes of a received packet: None, and ``packet.dst`` is set; or why it is to be dropped."""
@@ -175,6 +185,11 @@ class Routing(RouteCache):
         net = self.net
         sysctl = net.sysctl
         old_mtu = dst.mtu
+        if net.tracer is not None:
+            believed = "locked" if dst.mtu_locked else "no smaller than ours" if mtu >= old_mtu else "believed"
+            net.tracer.here(
+                Point.IP_RT_UPDATE_PMTU, believed, {"path": addr_to_str(flow.daddr), "mtu": mtu, "was": old_mtu}
+            )
         if dst.mtu_locked or old_mtu < mtu or mtu < 0:
             return
         locked = mtu < sysctl.route_min_pmtu

@@ -20,11 +20,13 @@ from ustack.routing.devinet import (
     ipv4_is_loopback,
     ipv4_is_multicast,
 )
+from ustack.routing.facts import DstGiven, LookupGiven, hop_facts, lookup_name
 from ustack.routing.fib_types import FibResult
 from ustack.routing.flow import INET_DSCP_MASK, Flow
 from ustack.routing.multipath import FlowKeys, MultipathHash, fib4_rules_early_flow_dissect
 from ustack.routing.validate import REASONS, SourceValidation
 from ustack.timer import NSEC_PER_SEC
+from ustack.trace.points import Point
 from ustack.wire.ethernet import ETH_P_IP
 
 if TYPE_CHECKING:
@@ -98,6 +100,20 @@ class RouteInput:
         self, packet: Packet, daddr: i64, saddr: i64, tos: i64, dev: NetDevice, res: FibResult
     ) -> Reason | None:
         """The same, telling in ``res`` by which route."""
+        if packet.journey is None:
+            return self._decide(packet, daddr, saddr, tos, dev, res)
+        hits = self.net.mib.rt_cache.in_hit
+        reason = self._decide(packet, daddr, saddr, tos, dev, res)
+        dst = packet.dst
+        if reason is None and dst is not None:
+            cached = self.net.mib.rt_cache.in_hit != hits
+            way = "to ip_local_deliver" if dst.input is self.rtable.local_deliver else "to ip_forward"
+            packet.journey.step(Point.IP_ROUTE_INPUT, way, DstGiven(dst, cached))
+        return reason
+
+    def _decide(
+        self, packet: Packet, daddr: i64, saddr: i64, tos: i64, dev: NetDevice, res: FibResult
+    ) -> Reason | None:
         self.no_route_errno = 0
         if ipv4_is_multicast(daddr):
             res.reset()
@@ -156,7 +172,11 @@ class RouteInput:
         flow.saddr = saddr
         if self.fib.rules.has_custom:
             self._early_flow_dissect(packet, flow)
-        return self.fib.fib_lookup(flow, res)
+        err = self.fib.fib_lookup(flow, res)
+        if packet.journey is not None:
+            facts = LookupGiven(self.fib, flow, res, err)
+            packet.journey.step(Point.FIB_LOOKUP_IN, lookup_name(self.fib, res, err), facts, dev.name)
+        return err
 
     def _early_flow_dissect(self, packet: Packet, flow: Flow) -> None:
         """For rules that ask for protocol and ports."""
@@ -221,7 +241,10 @@ class RouteInput:
         """Choose among several next hops, then __mkroute_input."""
         fi = res.fi
         if fi is not None and len(fi.nhs()) > 1:
-            self.fib.semantics.fib_select_multipath(res, self.multipath.fib_multipath_hash(None, packet))
+            mp_hash = self.multipath.fib_multipath_hash(None, packet)
+            self.fib.semantics.fib_select_multipath(res, mp_hash)
+            if packet.journey is not None:
+                packet.journey.step(Point.FIB_SELECT_MULTIPATH, "by hash", hop_facts(res, mp_hash))
         nhc = res.nhc
         if fi is None or nhc is None or nhc.dev is None:
             return Reason.NOT_SPECIFIED

@@ -17,8 +17,10 @@ from ustack.routing.devinet import (
     ipv4_is_loopback,
     ipv4_is_multicast,
 )
+from ustack.routing.facts import LookupGiven, hop_facts, lookup_name
 from ustack.routing.flow import RT_SCOPE_HOST, RT_SCOPE_LINK
 from ustack.sock import error
+from ustack.trace.points import Point
 from ustack.wire.ipv4 import IPPROTO_IGMP
 
 if TYPE_CHECKING:
@@ -81,6 +83,9 @@ class RouteOutput:
             flow.daddr = flow.saddr
             return self._to_ourselves(flow, res, orig_oif)
         err = self.fib.fib_lookup(flow, res)
+        if self.net.tracer is not None:
+            facts = LookupGiven(self.fib, flow, res, err)
+            self.net.tracer.note(Point.FIB_LOOKUP_OUT, lookup_name(self.fib, res, err), facts)
         if err != 0:
             return self._no_route(flow, res, dev_out, err)
         return self._by_route(flow, res, orig_oif, packet)
@@ -149,6 +154,11 @@ class RouteOutput:
         if flow.oif == 0 and fi is not None and len(fi.nhs()) > 1:
             mp_hash = self.multipath.fib_multipath_hash(flow, packet)
         self.fib.semantics.fib_select_path(flow, res, mp_hash)
+        if self.net.tracer is not None and fi is not None and (len(fi.nhs()) > 1 or res.fi is not fi):
+            by = "by hash" if flow.oif == 0 else "by the device asked for"
+            if res.fi is not fi:
+                by = "another default route, whose gateway answers"
+            self.net.tracer.note(Point.FIB_SELECT_PATH, by, hop_facts(res, mp_hash))
         nhc = res.nhc
         if nhc is None or nhc.dev is None:
             raise error(errno.ENETUNREACH)

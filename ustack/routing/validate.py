@@ -9,12 +9,14 @@ from mypy_extensions import i64
 from ustack.drop import Reason
 from ustack.dst import RTN_LOCAL, RTN_UNICAST
 from ustack.routing.devinet import INADDR_BROADCAST, ipv4_is_local_multicast, ipv4_is_loopback, ipv4_is_multicast
+from ustack.routing.facts import source_verdict
 from ustack.routing.fib_types import FibResult
 from ustack.routing.flow import RT_SCOPE_HOST, Flow
 from ustack.routing.multipath import FlowKeys, fib4_rules_early_flow_dissect
 from ustack.routing.uapi import FIB_LOOKUP_IGNORE_LINKSTATE
+from ustack.trace.points import Point
 from ustack.wire.ethernet import ETH_P_IP
-from ustack.wire.ipv4 import IPPROTO_IGMP
+from ustack.wire.ipv4 import IPPROTO_IGMP, addr_to_str
 
 if TYPE_CHECKING:
     from ustack.device.net_device import NetDevice
@@ -22,9 +24,11 @@ if TYPE_CHECKING:
     from ustack.routing.devinet import InetDevices
     from ustack.routing.fib_frontend import Fib
     from ustack.routing.fib_types import FibInfo
+    from ustack.trace.journey import Facts
 
 #: By number, for verdicts: to make a member of an enum from its value costs more than a lookup.
 REASONS: Final = tuple(Reason)
+_UNDECIDED: Final = 2
 
 
 class SourceValidation:
@@ -45,15 +49,19 @@ class SourceValidation:
         """
         in_dev = dev.in_dev
         rpf = in_dev.rp_filter()
+        verdict: i64 = _UNDECIDED
         if rpf == 0 and (dev.ifindex != oif or not in_dev.tx_redirects()):
-            if in_dev.accept_local():
-                return 0
             fib = self.fib
-            if not fib.has_custom_local_routes and not fib.rules.has_custom:
-                if self.inet.inet_lookup_ifaddr(src) is not None:
-                    return -int(Reason.IP_LOCAL_SOURCE)
-                return 0
-        return self._full_check(packet, src, dst, tos, oif, dev, rpf)
+            if in_dev.accept_local():
+                verdict = 0
+            elif not fib.has_custom_local_routes and not fib.rules.has_custom:
+                verdict = 0 if self.inet.inet_lookup_ifaddr(src) is None else -int(Reason.IP_LOCAL_SOURCE)
+        if verdict == _UNDECIDED:
+            verdict = self._full_check(packet, src, dst, tos, oif, dev, rpf)
+        if packet.journey is not None:
+            facts: Facts = {"source": addr_to_str(src), "rp_filter": rpf}
+            packet.journey.step(Point.FIB_VALIDATE_SOURCE, source_verdict(verdict), facts, dev.name)
+        return verdict
 
     def _full_check(self, packet: Packet, src: i64, dst: i64, tos: i64, oif: i64, dev: NetDevice, rpf: i64) -> i64:
         """__fib_validate_source: look the way back up."""

@@ -40,6 +40,8 @@ class Link(Message, tag="link"):
     mac: int | None = None
     carrier: bool | None = None
     group: int | None = None
+    master: int | None = None  #: IFLA_MASTER: the bridge that it is a port of; 0 in a change: of none
+    promiscuity: int = 0  #: IFLA_PROMISCUITY
     min_mtu: int = 0
     max_mtu: int = 0
     operstate: str = ""  #: "UP", "DOWN", "UNKNOWN"
@@ -170,6 +172,17 @@ class Neigh(Message, tag="neigh"):
     updated: int = 0
 
 
+class Fdb(Message, tag="fdb"):
+    """RTM_GETNEIGH of AF_BRIDGE: a station that a bridge knows. A dump takes those of ``ifindex`` and ``master``."""
+
+    mac: int = 0
+    ifindex: int = 0  #: the port where it is; the bridge for its own address
+    master: int = 0  #: the bridge
+    state: int = 0  #: NUD_PERMANENT for addresses of ours, NUD_STALE for one whose time is up, else NUD_REACHABLE
+    used: int = 0  #: seconds since something was sent to it
+    updated: int = 0  #: seconds since it sent something
+
+
 class Nexthop(Message, tag="nexthop"):
     """RTM_*NEXTHOP (struct nhmsg). A dump or flush: by ``id``, ``ifindex``, ``protocol``, and ``groups`` alone."""
 
@@ -191,7 +204,7 @@ class Netconf(Message, tag="netconf"):
     value: str
 
 
-Object = Link | Addr | Route | Rule | Neigh | Nexthop | Netconf
+Object = Link | Addr | Route | Rule | Neigh | Fdb | Nexthop | Netconf
 
 
 class Rtm(msgspec.Struct, tag="rtm"):

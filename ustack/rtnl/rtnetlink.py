@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ustack.rtnl.addr import AddrHandler
 from ustack.rtnl.batch import load
 from ustack.rtnl.dump import Cursors, whole
+from ustack.rtnl.fdb import FdbHandler
 from ustack.rtnl.handler import check_range
 from ustack.rtnl.link import LinkHandler
 from ustack.rtnl.messages import (
@@ -59,6 +60,7 @@ class Rtnetlink:
             "route": RouteHandler(stack),
             "rule": RuleHandler(stack),
             "neigh": NeighHandler(stack),
+            "fdb": FdbHandler(stack),
             "nexthop": NexthopHandler(stack),
             "netconf": NetconfHandler(stack),
         }

@@ -18,12 +18,15 @@ from ustack.tcp.mss import tcp_sync_mss
 from ustack.tcp.notify import DATA_READY, tcp_wake
 from ustack.tcp.reply import tcp_v4_send_reset
 from ustack.tcp.states import Event
+from ustack.trace.points import Point
+from ustack.trace.words import socket_name
 from ustack.wire.checksum import csum_tcpudp_nofold
 from ustack.wire.ipv4 import IPPROTO_TCP
 
 if TYPE_CHECKING:
     from ustack.packet import Packet
     from ustack.tcp.request import RequestSock
+    from ustack.trace.journey import Facts
     from ustack.wire.tcp import TcpHeader
 
 
@@ -41,7 +44,7 @@ def tcp_v4_syn_recv_sock(req: RequestSock, packet: Packet, th: TcpHeader) -> Tcp
     if sk_acceptq_is_full(listener):
         req.acked = True
         if req.hashed and net.sysctl.tcp_abort_on_overflow:
-            tcp_v4_send_reset(req.tables, packet, th, listener.mark)
+            tcp_v4_send_reset(req.tables, packet, th, Reason.TCP_LISTEN_OVERFLOW, listener.mark)
             net.mib.tcpext.EmbryonicRsts += 1
             req.remove()
         net.drop(packet, Reason.TCP_LISTEN_OVERFLOW)
@@ -53,6 +56,9 @@ def tcp_v4_syn_recv_sock(req: RequestSock, packet: Packet, th: TcpHeader) -> Tcp
     req.tables.ports.hold(child, req.lport, False)
     req.tables.insert(child)
     child.parent = listener
+    if packet.journey is not None:
+        child.journey = packet.journey
+        packet.journey.step(Point.TCP_V4_SYN_RECV_SOCK, "a socket is made", {"socket": socket_name(child)})
     return child
 
 
@@ -159,6 +165,9 @@ def tcp_accept_queue_add(child: TcpControl) -> None:
     if listener is not None and listener.accept_queue is not None:
         child.net.mib.tcp.PassiveOpens += 1
         listener.accept_queue.append(child)
+        if child.net.tracer is not None:
+            facts: Facts = {"waiting": len(listener.accept_queue), "backlog": int(listener.max_ack_backlog)}
+            child.net.tracer.here(Point.INET_CSK_COMPLETE_HASHDANCE, "may be accepted", facts)
         tcp_wake(listener, DATA_READY)
 
 

@@ -50,6 +50,9 @@ from ustack.tcp.scoreboard import tcp_count_delivered, tcp_highest_sack_seq
 from ustack.tcp.seq import after, before, distance
 from ustack.tcp.timeout import tcp_clamp_to_user_timeout
 from ustack.tcp.tlp import tcp_process_tlp_ack, tcp_set_xmit_timer
+from ustack.tcp.trace import WindowGiven, ack_facts
+from ustack.trace.given import Numbers
+from ustack.trace.points import Point
 from ustack.wire.tcp import TCPHDR_SYN, TcpHeader
 
 #: What tcp_ack found.
@@ -105,6 +108,9 @@ def tcp_ack(tp: TcpControl, th: TcpHeader, length: i64) -> i64:
     state.rate.is_ack_delayed = state.flag & FLAG_ACK_MAYBE_DELAYED != 0
     tcp_rate_gen(tp, delivered, tp.lost - prior_lost, was_reneging, state.rate)
     tcp_cong_control(tp, ack, delivered, state)
+    if tp.net.tracer is not None and tp.net.tracer.current is not None:
+        decision = "acknowledges new data" if advanced else "nothing new"
+        tp.net.tracer.here(Point.TCP_ACK, decision, ack_facts(tp, state, prior_una, prior_lost))
     tcp_xmit_recovery(tp, state.rexmit)
     return ACK_NEW if advanced else ACK_OLD
 
@@ -134,6 +140,8 @@ def tcp_old_ack(tp: TcpControl, th: TcpHeader, state: AckState) -> i64:
     ((SND.UNA - MAX.SND.WND) <= SEG.ACK <= SND.NXT)"; nor for bytes that were never sent.
     """
     una = tp.snd_una
+    if tp.net.tracer is not None:
+        tp.net.tracer.here(Point.TCP_OLD_ACK, "older than the last", Numbers("ack", th.ack_seq, "snd_una", una))
     if distance(th.ack_seq, una) > min(tp.max_window, tp.bytes_acked):
         tcp_send_challenge_ack(tp)
         return ACK_TOO_OLD
@@ -150,6 +158,8 @@ def tcp_old_ack(tp: TcpControl, th: TcpHeader, state: AckState) -> i64:
 
 def tcp_ack_no_queue(tp: TcpControl, ack: i64, state: AckState, prior_una: i64, prior_delivered: i64) -> None:
     """Nothing was in flight: a D-SACK may still undo a reduction, and the window may have opened."""
+    if tp.net.tracer is not None:
+        tp.net.tracer.here(Point.TCP_ACK_NO_QUEUE, "nothing was in flight", WindowGiven(tp))
     tcp_in_ack_event(tp, state.flag)
     if state.flag & FLAG_DSACKING_ACK:
         tcp_fastretrans_alert(tp, state, prior_una, 0)

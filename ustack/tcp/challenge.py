@@ -11,9 +11,11 @@ from ustack.tcp.seq import after
 from ustack.tcp.states import in_set
 from ustack.tcp.transmit import tcp_send_ack
 from ustack.timer import NSEC_PER_MSEC, NSEC_PER_SEC
+from ustack.trace.points import Point
 
 if TYPE_CHECKING:
     from ustack.tcp.control import TcpControl
+    from ustack.trace.journey import Facts
     from ustack.wire.tcp import TcpHeader
 
 INT_MAX: Final[i64] = 0x7FFF_FFFF
@@ -27,7 +29,11 @@ def tcp_send_challenge_ack(tp: TcpControl) -> None:
     RFC 5961 section 7: "an ACK throttling mechanism". One ACK per connection and tcp_invalid_ratelimit, and a global
     allowance whose size is drawn anew every second, so that it tells nothing about other connections (CVE-2016-5696).
     """
-    if tcp_oow_rate_limited(tp):
+    limited = tcp_oow_rate_limited(tp)
+    if tp.net.tracer is not None:
+        facts: Facts = {"rcv_nxt": int(tp.rcv_nxt), "snd_nxt": int(tp.snd_nxt)}
+        tp.net.tracer.note(Point.TCP_SEND_CHALLENGE_ACK, "one was sent just now" if limited else "", facts)
+    if limited:
         tp.net.mib.tcpext.TCPACKSkippedChallenge += 1
         return
     tables = tp.tables

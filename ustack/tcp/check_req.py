@@ -11,23 +11,28 @@ from ustack.tcp.mini import tcp_in_window, tcp_paws_reject
 from ustack.tcp.reply import tcp_v4_send_reset
 from ustack.tcp.request import RequestSock, reqsk_fastopen_remove
 from ustack.tcp.seq import after, between
+from ustack.trace.points import Point
 from ustack.wire import tcp as wire
 from ustack.wire.tcp import TCPHDR_ACK, TCPHDR_FIN, TCPHDR_RST, TCPHDR_SYN, TcpHeader
 
 if TYPE_CHECKING:
     from ustack.packet import Packet
     from ustack.tcp.control import TcpControl
+    from ustack.trace.journey import Facts
 
 
 def tcp_check_req(req: RequestSock, packet: Packet, th: TcpHeader) -> TcpControl | None:
     """The socket that the segment makes of ``req``, and has yet to see; None: the segment has been dealt with."""
     net = req.tables.net
+    if packet.journey is not None:
+        facts: Facts = {"rcv_nxt": int(req.rcv_nxt), "iss": int(req.iss), "retransmits": int(req.retransmits)}
+        packet.journey.step(Point.TCP_CHECK_REQ, "half open", facts)
     if request_syn_again(req, packet, th, None):
         return None
     if th.flags & TCPHDR_ACK and th.ack_seq != (req.iss + 1) & 0xFFFF_FFFF:
         # RFC 9293 3.5.2: "If the connection is in any non-synchronized state (LISTEN, SYN-SENT, SYN-RECEIVED), and the
         # incoming segment acknowledges something not yet sent [...] a reset is sent", before the sequence is looked at
-        tcp_v4_send_reset(req.tables, packet, th, req.listener.mark)
+        tcp_v4_send_reset(req.tables, packet, th, Reason.TCP_INVALID_ACK_SEQUENCE, req.listener.mark)
         net.drop(packet, Reason.TCP_INVALID_ACK_SEQUENCE)
         return None
     if not request_segment_acceptable(req, packet, th, False):
@@ -35,7 +40,7 @@ def tcp_check_req(req: RequestSock, packet: Packet, th: TcpHeader) -> TcpControl
     if th.flags & (TCPHDR_RST | TCPHDR_SYN):
         # "If this connection was initiated with a passive OPEN, then return this connection to the LISTEN state"
         if not th.flags & TCPHDR_RST:
-            tcp_v4_send_reset(req.tables, packet, th, req.listener.mark)
+            tcp_v4_send_reset(req.tables, packet, th, Reason.TCP_RESET, req.listener.mark)
         net.mib.tcp.AttemptFails += 1
         net.mib.tcpext.EmbryonicRsts += 1
         req.remove()
@@ -71,7 +76,7 @@ def tcp_check_fastopen_req(child: TcpControl, packet: Packet, th: TcpHeader) -> 
         return False
     if th.flags & TCPHDR_SYN:
         # data has been taken from the peer: it is not reset for what anybody may have sent
-        tcp_v4_send_reset(req.tables, packet, th, req.listener.mark)
+        tcp_v4_send_reset(req.tables, packet, th, Reason.TCP_INVALID_SYN, req.listener.mark)
         net.drop(packet, Reason.TCP_INVALID_SYN)
         return False
     if not th.flags & TCPHDR_ACK:

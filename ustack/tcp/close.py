@@ -41,7 +41,7 @@ from ustack.tcp.finish import (
 from ustack.tcp.memory import tcp_check_oom
 from ustack.tcp.output import tcp_send_fin
 from ustack.tcp.scoreboard import tcp_init_recovery
-from ustack.tcp.states import NEEDS_RESET, Event, after, in_set
+from ustack.tcp.states import NEEDS_RESET, NO_STATE, Event, after, in_set
 
 #: Where the user may still end the sending direction. Not SYN_RECV: the FIN waits for the handshake's end.
 _MAY_SHUTDOWN: Final[i64] = (1 << TCP_ESTABLISHED) | (1 << TCP_SYN_SENT) | (1 << TCP_CLOSE_WAIT)
@@ -82,7 +82,7 @@ def tcp_close(tp: TcpControl) -> None:
         tcp_cleanup_congestion_control(tp)
     elif unread:
         tp.net.mib.tcpext.TCPAbortOnClose += 1
-        tcp_abort(tp, 0)
+        tcp_abort(tp, 0, "closed with data unread")
     elif tp.linger == 0:
         tp.net.mib.tcpext.TCPAbortOnData += 1  # Linux's name for it
         abort_or_done(tp)
@@ -93,7 +93,7 @@ def tcp_close(tp: TcpControl) -> None:
 def abort_or_done(tp: TcpControl) -> None:
     """A RST if the state calls for one (RFC 9293 section 3.10.5), else just the end (tcp_disconnect)."""
     if needs_reset(tp):
-        tcp_abort(tp, 0)
+        tcp_abort(tp, 0, "nobody will read or wait")
     else:
         tcp_done(tp)
 
@@ -110,7 +110,7 @@ def close_orderly(tp: TcpControl) -> None:
     if tp.state == TCP_SYN_SENT:
         tcp_done(tp)
         return
-    if not tp.fin_queued and after(tp.state, Event.CLOSE) is not None:
+    if not tp.fin_queued and after(tp.state, Event.CLOSE) != NO_STATE:
         tp.move(Event.CLOSE)
         tcp_send_fin(tp)
     if tp.state == TCP_CLOSE:
@@ -121,7 +121,7 @@ def close_orderly(tp: TcpControl) -> None:
     tp.tables.orphans.add(tp)
     if tcp_check_oom(tp, 0):
         tp.net.mib.tcpext.TCPAbortOnMemory += 1
-        tcp_abort(tp, 0)
+        tcp_abort(tp, 0, "out of memory")
 
 
 def sk_stream_closing(tp: TcpControl) -> bool:
@@ -151,7 +151,7 @@ def tcp_disconnect(tp: TcpControl) -> None:
     if tp.state == TCP_LISTEN:
         stop_listening(tp)
     elif needs_reset(tp):
-        tcp_abort(tp, errno.ECONNRESET)
+        tcp_abort(tp, errno.ECONNRESET, "disconnected")
     elif tp.state != TCP_CLOSE:
         code = errno.ECONNRESET if tp.state == TCP_SYN_SENT else 0
         tcp_done(tp)

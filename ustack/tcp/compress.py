@@ -11,22 +11,24 @@ from typing import TYPE_CHECKING
 from mypy_extensions import i64
 
 from ustack.sock import TCP_CLOSE
-from ustack.tcp.control import TCP_FASTRETRANS_THRESH
+from ustack.tcp.control import TCP_FASTRETRANS_THRESH, TcpTimer
 from ustack.tcp.transmit import tcp_send_ack
-from ustack.timer import Timer
+from ustack.trace.points import Point
+from ustack.trace.words import usec
 
 if TYPE_CHECKING:
     from ustack.tcp.control import TcpControl
+    from ustack.trace.journey import Facts
 
 
-class CompressedAckTimer(Timer):
+class CompressedAckTimer(TcpTimer):
     """The ACKs held back have waited long enough: one for all of them (tcp_compressed_ack_kick)."""
 
-    def __init__(self, tp: TcpControl) -> None:
-        super().__init__()
-        self.tp: TcpControl = tp
-
     def fire(self) -> None:
+        tracer = self.tp.net.tracer
+        if tracer is not None:
+            tracer.call(Point.TCP_COMPRESSED_ACK_KICK, "", {"held": int(self.tp.compressed_ack)})
+            tracer.resume(self.tp.journey)
         tcp_sack_compress_send_ack(self.tp)
 
 
@@ -55,6 +57,9 @@ def tcp_compress_ack(tp: TcpControl) -> bool:
     if delay == 0:
         return False
     tp.compressed_ack += 1
+    if tp.net.tracer is not None and tp.net.tracer.current is not None:
+        facts: Facts = {"held": int(tp.compressed_ack), "delay": usec(int(delay))}
+        tp.net.tracer.here(Point.TCP_COMPRESS_ACK, "ACK compressed", facts)
     timer = tp.compressed_ack_timer
     if timer is None:
         timer = tp.compressed_ack_timer = CompressedAckTimer(tp)

@@ -17,12 +17,14 @@ from ustack.tcp.fastopen import tcp_try_fastopen
 from ustack.tcp.request import RequestSock, inet_csk_route_req
 from ustack.tcp.syncookies import cookie_init_timestamp, cookie_v4_init_sequence
 from ustack.tcp.tables import NO_ISN
+from ustack.trace.points import Point
 from ustack.wire import tcp as wire
 
 if TYPE_CHECKING:
     from ustack.dst import Dst
     from ustack.packet import Packet
     from ustack.tcp.control import TcpControl
+    from ustack.trace.journey import Facts
     from ustack.wire.ipv4 import Ipv4Header
     from ustack.wire.tcp import TcpHeader
 
@@ -50,6 +52,9 @@ def tcp_conn_request(listener: TcpControl, packet: Packet, th: TcpHeader, isn: i
         return net.drop(packet, Reason.IP_INVALID_SOURCE)
     if isn == NO_ISN and not want_cookie and reserved_for_proven(listener, iph):
         return net.drop(packet, Reason.TCP_LISTEN_UNPROVEN)
+    if packet.journey is not None:
+        facts: Facts = {"half_open": int(listener.syn_queue_len), "backlog": int(listener.max_ack_backlog)}
+        packet.journey.step(Point.TCP_CONN_REQUEST, "a SYN cookie" if want_cookie else "a request", facts)
     options = wire.parse_options(packet.buf, th.options, th.payload)
     if want_cookie:
         send_cookie(listener, packet, th, dst, options)

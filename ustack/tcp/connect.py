@@ -10,7 +10,7 @@ from mypy_extensions import i64
 from ustack.dst import to_many
 from ustack.ipv4.output import first_hop
 from ustack.routing.flow import Flow
-from ustack.routing.uapi import RTAX_CC_ALGO
+from ustack.routing.uapi import RTAX_CC_ALGO, RTAX_CWND
 from ustack.sock import TCP_CLOSE, error
 from ustack.tcp.congestion.cong import tcp_init_congestion_control, tcp_take_congestion_control
 from ustack.tcp.control import (
@@ -35,6 +35,8 @@ from ustack.tcp.tables import NO_ISN
 from ustack.tcp.timewait import tcp_twsk_take
 from ustack.tcp.transmit import tcp_transmit_skb
 from ustack.tcp.window import tcp_init_receive, tcp_select_initial_window
+from ustack.trace.points import Point
+from ustack.trace.words import socket_name
 from ustack.wire.checksum import csum_tcpudp_nofold
 from ustack.wire.ipv4 import IPPROTO_TCP
 from ustack.wire.tcp import TCPHDR_SYN
@@ -71,6 +73,8 @@ def tcp_v4_connect(tp: TcpControl, addr: i64, port: i64) -> None:
     tp.move(Event.ACTIVE_OPEN)
     tp.tsoffset = tables.secure_tcp_ts_off(tp.saddr, tp.daddr)
     tp.pseudo_sum = csum_tcpudp_nofold(tp.saddr, tp.daddr, 0, IPPROTO_TCP)
+    if tp.net.tracer is not None:
+        tp.net.tracer.note(Point.TCP_V4_CONNECT, f"from port {tp.num}", {"socket": socket_name(tp)})
     if not tcp_fastopen_defer_connect(tp):
         tcp_connect(tp)
     tp.fastopen_req = False
@@ -143,6 +147,9 @@ def tcp_init_transfer(tp: TcpControl) -> None:
     # RFC 5681 3.1: "if the SYN or SYN/ACK is lost, the initial window [...] SHOULD be [...] at most one segment"; Linux
     # forgives a single loss
     tp.snd_cwnd = 1 if tp.total_retrans > 1 and tp.undo_marker else tp.init_cwnd()
+    clamp = tp.locked_metric(RTAX_CWND)
+    if clamp > 0:
+        tp.snd_cwnd_clamp = clamp
     tp.snd_ssthresh = TCP_INFINITE_SSTHRESH
     tp.ca_state = TCP_CA_OPEN
     tp.retrans_stamp = 0

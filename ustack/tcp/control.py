@@ -13,11 +13,12 @@ from mypy_extensions import i64
 
 from ustack.routing.uapi import RTAX_INITCWND, RTAX_QUICKACK, RTAX_RTO_MIN
 from ustack.sock import PACING_UNLIMITED as PACING_UNLIMITED
-from ustack.sock import TCP_CLOSE, TCP_CLOSE_WAIT, TCP_ESTABLISHED, Sock
+from ustack.sock import STATE_NAMES, TCP_CLOSE, TCP_CLOSE_WAIT, TCP_ESTABLISHED, TCP_LISTEN, Sock
 from ustack.tcp.rtx_queue import RtxQueue
 from ustack.tcp.seq import before
-from ustack.tcp.states import Event, after, in_set
+from ustack.tcp.states import NO_STATE, Event, after, in_set
 from ustack.timer import NSEC_PER_MSEC, NSEC_PER_SEC, NSEC_PER_USEC, Timer
+from ustack.trace.points import Point
 
 if TYPE_CHECKING:
     from ustack.net import Net
@@ -29,7 +30,9 @@ if TYPE_CHECKING:
     from ustack.tcp.request import RequestSock
     from ustack.tcp.segment import TcpSkb
     from ustack.tcp.tables import TcpTables
+    from ustack.tcp.trace import Held
     from ustack.tcp.tx_watch import TxWatch
+    from ustack.trace.journey import Journey
 
 # include/net/tcp.h
 TCP_RTO_MAX: Final[i64] = 120 * NSEC_PER_SEC
@@ -70,6 +73,8 @@ TCP_CA_DISORDER: Final = 1
 TCP_CA_CWR: Final = 2
 TCP_CA_RECOVERY: Final = 3
 TCP_CA_LOSS: Final = 4
+#: As ss tells them.
+CA_STATES: Final = ("Open", "Disorder", "CWR", "Recovery", "Loss")
 
 # icsk_pending: what the one retransmission timer waits for
 ICSK_TIME_NONE: Final = 0
@@ -83,6 +88,12 @@ TCP_ECN_OK: Final = 1
 TCP_ECN_QUEUE_CWR: Final = 2
 TCP_ECN_DEMAND_CWR: Final = 4
 TCP_ECN_SEEN: Final = 8
+
+# which timer of a connection
+TIMER_RETRANSMIT: Final = 0
+TIMER_DELACK: Final = 1
+TIMER_KEEPALIVE: Final = 2
+TIMER_PACING: Final = 3
 
 # pacing_status
 SK_PACING_NONE: Final = 0
@@ -126,292 +137,281 @@ TCP_URG_READ: Final = 0x0400
 class TcpControl(Sock):
     """One connection's variables, and the few transitions on them that need nobody else."""
 
+    tables: TcpTables
+    wake_events: i64 = 0  #: what the observer is told at the end of the batch (notify.py)
+    ehash_key: i64 = -1
+    ehash_next: TcpControl | None = None
+    # sending
+    iss: i64 = 0
+    snd_una: i64 = 0
+    snd_nxt: i64 = 0
+    snd_sml: i64 = 0  #: end of the last small segment sent (Minshall's Nagle)
+    write_seq: i64 = 0  #: one past the last byte the user has given
+    pushed_seq: i64 = 0
+    snd_wnd: i64 = 0
+    snd_wl1: i64 = 0
+    max_window: i64 = 0
+    snd_wscale: i64 = 0
+    mss_cache: i64 = TCP_MSS_DEFAULT
+    mss_clamp: i64 = TCP_MSS_DEFAULT  #: what the peer's MSS option allows
+    user_mss: i64 = 0
+    pmtu: i64 = 0
+    write_queue: deque[TcpSkb] | None = None  #: not sent yet
+    rtx_queue: RtxQueue | None = None  #: sent, not acknowledged
+    wmem_queued: i64 = 0
+    sock_nospace: bool = False
+    tsq_throttled: bool = False  #: waits for its device's queue (TSQ_THROTTLED)
+    nonagle: i64 = 0
+    fin_queued: bool = False
+    pseudo_sum: i64 = 0  #: pseudo-header sum without the length
+    congestion: CongestionOps
+    urg_mode: bool = False  #: urgent data waits or is in flight
+    snd_up: i64 = 0  #: urgent pointer: one past the urgent byte
+    ecn_flags: i64 = 0
+    notsent_lowat: i64 = 0  #: bytes not sent that make the socket unwritable, 0: the sysctl
+    # path MTU probing (struct icsk_mtup, mtu_probe; RFC 4821), bytes
+    mtup_enabled: bool = False
+    mtup_search_high: i64 = 0
+    mtup_search_low: i64 = 0
+    mtup_probe_size: i64 = 0  #: of the probe in flight, 0 for none
+    mtup_probe_timestamp: i64 = 0
+    mtu_probe_seq_start: i64 = 0
+    mtu_probe_seq_end: i64 = 0
+    # Fast Open, as client (struct tcp_fastopen_request)
+    syn_fastopen: bool = False  #: the SYN carries or asks for a cookie
+    syn_data: bool = False  #: the SYN carried data
+    syn_data_acked: bool = False
+    fastopen_connect: bool = False  #: TCP_FASTOPEN_CONNECT
+    fastopen_no_cookie: bool = False  #: TCP_FASTOPEN_NO_COOKIE
+    fastopen_client_fail: i64 = 0
+    fastopen_cookie: bytes | None = None  #: for the next SYN; b"" asks for one, None: no option
+    fastopen_exp: bool = False  #: ... in the experimental option
+    fastopen_req: bool = False  #: a connect with Fast Open is under way (fastopen_req)
+    syn_fastopen_exp: bool = False
+    syn_fastopen_ch: bool = False  #: it may show that Fast Open works again
+    fastopen_data: Buffer | None  #: what waits for the SYN
+    # congestion control and loss recovery; windows and counts in packets
+    ca_state: i64 = TCP_CA_OPEN
+    ca_priv: CongestionState | None = None  #: the algorithm's own variables
+    ca_setsockopt: bool = False  #: chosen by TCP_CONGESTION
+    ca_dst_locked: bool = False  #: chosen by the route, and locked
+    snd_cwnd: i64 = TCP_INIT_CWND
+    snd_cwnd_cnt: i64 = 0
+    snd_cwnd_clamp: i64 = TCP_INFINITE_CWND
+    snd_cwnd_stamp: i64 = 0  #: when cwnd was last changed or used
+    snd_cwnd_used: i64 = 0  #: most packets out since then
+    snd_ssthresh: i64 = TCP_INFINITE_SSTHRESH
+    prior_cwnd: i64 = 0
+    prior_ssthresh: i64 = 0
+    max_packets_out: i64 = 0
+    cwnd_usage_seq: i64 = 0
+    is_cwnd_limited: bool = False
+    packets_out: i64 = 0
+    sacked_out: i64 = 0  #: without SACK: duplicate ACKs, each a segment that has left the network
+    lost_out: i64 = 0
+    retrans_out: i64 = 0
+    total_retrans: i64 = 0
+    high_seq: i64 = 0  #: snd_nxt when recovery began
+    lsndtime: i64 = 0
+    # scoreboard (RFC 2018, RFC 6675)
+    rx_sacks: list[tuple[int, int]] | None = None  #: of the segment being processed
+    recv_sack_cache: list[tuple[int, int]]  #: the blocks of the last ACK that had any, in order
+    highest_sack: TcpSkb | None = None  #: first never sacked beyond the highest sacked one
+    retransmit_skb_hint: TcpSkb | None = None  #: nothing before it waits to be sent again
+    reordering: i64  #: packets
+    reord_seen: i64 = 0
+    dsack_dups: i64 = 0  #: segments that D-SACK said came twice
+    is_sack_reneg: bool = False
+    # RACK (RFC 8985 section 6)
+    rack_rtt: i64 = 0
+    rack_end_seq: i64 = 0
+    rack_order: i64 = 0  #: the latest transmission that was delivered (TcpSkb.tx_order)
+    rack_last_delivered: i64 = 0
+    rack_reo_wnd_steps: i64 = 1
+    rack_reo_wnd_persist: i64 = 0
+    rack_dsack_seen: bool = False
+    rack_advanced: bool = False
+    # TLP (RFC 8985 section 7)
+    tlp_high_seq: i64 = 0  #: snd_nxt at the probe, 0 for none outstanding
+    tlp_retrans: bool = False  #: the probe was a retransmission
+    # F-RTO (RFC 5682), undo, PRR (RFC 6937)
+    frto: bool = False
+    undo_marker: i64 = 0  #: snd_una when the window was reduced, 0: nothing to undo
+    undo_retrans: i64 = 0  #: retransmissions that could still be shown to be needless
+    prr_delivered: i64 = 0
+    prr_out: i64 = 0
+    min_rtt: i64 = RTT_UNKNOWN  #: smallest RTT of the last tcp_min_rtt_wlen seconds (ns)
+    rtt_min: MinMax | None = None  #: the filter that says so
+    # delivery rate (tcp_rate.c) and pacing
+    delivered: i64 = 0  #: packets
+    delivered_ce: i64 = 0
+    lost: i64 = 0
+    app_limited: i64 = -1  #: ``delivered`` that ends the bubble, 0 for none; -1: until the first delivery
+    first_tx_mstamp: i64 = 0
+    delivered_mstamp: i64 = 0
+    rate_delivered: i64 = 0
+    rate_interval: i64 = 0  #: ns
+    rate_app_limited: bool = True
+    pacing_rate: i64 = PACING_UNLIMITED  #: bytes a second
+    pacing_status: i64 = SK_PACING_NONE
+    pacing_shift: i64 = 10  #: a burst is at most pacing_rate >> this
+    tcp_wstamp: i64 = 0  #: earliest departure of the next segment (ns)
+    pacing_timer: Timer | None = None
+    # receiving
+    irs: i64 = 0
+    rcv_nxt: i64 = 0
+    copied_seq: i64 = 0  #: first byte the user has not read
+    rcv_wup: i64 = 0  #: rcv_nxt when the window was last advertised
+    rcv_wnd: i64 = 0
+    rcv_retracted: bool = False  #: the window now ends before one that was promised, at
+    rcv_mwnd_seq: i64 = 0
+    rcv_wscale: i64 = 0
+    rcv_ssthresh: i64 = 0  #: how much of the buffer we dare to advertise yet
+    window_clamp: i64 = 0
+    rcv_mss: i64 = TCP_MSS_DEFAULT  #: guess of the peer's segment size
+    last_seg_size: i64 = 0  #: of the last small segment that could be a full one of a small MSS
+    advmss: i64 = 1460
+    scaling_ratio: i64 = TCP_DEFAULT_SCALING_RATIO  #: of 256: text in what a segment costs
+    window_limit: i64 = 0  #: what the link holds and the field says, 0 for no limit, ...
+    user_clamp: i64 = 0  #: ... and TCP_WINDOW_CLAMP: window_clamp never grows beyond them
+    receive_queue: deque[RcvSegment] | None = None
+    ofo: OfoQueue | None = None
+    fin_received: bool = False
+    # delayed acknowledgement (struct icsk_ack)
+    ack_pending: i64 = 0
+    ack_quick: i64 = 0
+    ack_pingpong: i64 = 0  #: answers sent within the ATO; from tcp_pingpong_thresh on it is interactive
+    ato: i64 = 0
+    lrcvtime: i64 = 0
+    ack_queued: bool = False  #: on the list of ACKs that the end of the batch sends
+    last_oow_ack_time: i64 = 0
+    # right-sizing, SACK to send, urgent data
+    rcvq_space: i64 = 0
+    rcvq_seq: i64 = 0
+    rcvq_time: i64 = 0
+    rcv_rtt: i64 = 0  #: receiver's round-trip time (rcv_rtt_est), ns
+    rcv_rtt_seq: i64 = 0
+    rcv_rtt_time: i64 = 0
+    rcv_rtt_last_tsecr: i64 = 0
+    duplicate_sack: tuple[int, int] | None = None  #: D-SACK that the next ACK reports
+    selective_acks: list[tuple[int, int]]  #: most recent first, at most 4
+    compressed_ack: i64 = 0  #: ACKs held back
+    dup_ack_counter: i64 = 0
+    compressed_ack_rcv_nxt: i64 = 0
+    compressed_ack_timer: Timer | None = None
+    rcv_ooopack: i64 = 0
+    collapsed: i64 = 0  #: segments that the last collapse left (prune.py)
+    urg_data: i64 = 0  #: TCP_URG_VALID and the byte, TCP_URG_NOTYET, TCP_URG_READ, 0
+    urg_seq: i64 = 0
+    recvmsg_inq: bool = False  #: TCP_INQ
+    tx_watch: TxWatch | None = None  #: who asks what becomes of what is sent
+    mem_charged: i64 = 0  #: bytes reserved of tcp_mem, whole pages (memory.py)
+    # timers and keepalive
+    srtt: i64 = 0  #: smoothed round-trip time, 0 before the first sample
+    mdev: i64 = TCP_TIMEOUT_INIT
+    mdev_max: i64 = 0
+    rttvar: i64 = TCP_TIMEOUT_INIT
+    rtt_seq: i64 = 0
+    rto: i64 = TCP_TIMEOUT_INIT
+    backoff: i64 = 0
+    probe_backoff: i64 = 0  #: the same for window probes, which say nothing about the path
+    probes_tstamp: i64 = 0  #: when the window was first probed in vain (icsk_probes_tstamp), 0 for never
+    retransmits: i64 = 0
+    retrans_stamp: i64 = 0  #: when the first retransmission of this run went out, 0 for none
+    probes_out: i64 = 0
+    connect_time: i64 = 0  #: when the first SYN went out
+    rcv_tstamp: i64 = 0  #: when the last segment came in
+    icsk_pending: i64 = ICSK_TIME_NONE
+    retransmit_timer: Timer | None = None
+    delack_timer: Timer | None = None
+    keepalive_timer: Timer | None = None
+    keepidle: i64 = 0  #: 0: the sysctl
+    keepintvl: i64 = 0
+    keepcnt: i64 = 0
+    syn_retries: i64 = 0
+    linger2: i64 = 0  #: ns in FIN_WAIT2, 0: the sysctl, -1: none at all
+    user_timeout: i64 = 0  #: ns
+    total_rto: i64 = 0  #: timeouts, ever (tcp_info)
+    total_rto_recoveries: i64 = 0
+    total_rto_time: i64 = 0  #: ns
+    rto_stamp: i64 = 0  #: when the present run of timeouts began
+    rto_min_ns: i64 = 0  #: TCP_RTO_MIN_US, 0: the sysctl
+    rto_max_ns: i64 = 0  #: TCP_RTO_MAX_MS, 0: the sysctl
+    delack_max_ns: i64 = TCP_DELACK_MAX  #: TCP_DELACK_MAX_US
+    thin_lto: bool = False  #: TCP_THIN_LINEAR_TIMEOUTS
+    # options of the handshake
+    tstamp_ok: bool = False
+    wscale_ok: bool = False
+    sack_ok: bool = False
+    ts_recent: i64 = 0
+    ts_recent_stamp: i64 = 0
+    tsoffset: i64 = 0  #: ms
+    saw_tstamp: bool = False  #: of the segment being processed, as the two below
+    rcv_tsval: i64 = 0
+    rcv_tsecr: i64 = 0
+    # what struct tcp_info tells and nothing decides
+    bytes_sent: i64 = 0
+    bytes_retrans: i64 = 0
+    bytes_acked: i64 = 0
+    bytes_received: i64 = 0
+    segs_in: i64 = 0
+    segs_out: i64 = 0
+    data_segs_in: i64 = 0
+    data_segs_out: i64 = 0
+    chrono_start: i64 = 0
+    chrono_type: i64 = TCP_CHRONO_UNSPEC
+    chrono_busy: i64 = 0  #: ns each
+    chrono_rwnd_limited: i64 = 0
+    chrono_sndbuf_limited: i64 = 0
+    # listeners
+    defer_accept: i64 = 0  #: TCP_DEFER_ACCEPT: SYN-ACKs that wait for data
+    save_syn: i64 = 0  #: TCP_SAVE_SYN
+    saved_syn: bytes = b""
+    fastopen_max_qlen: i64 = 0  #: TCP_FASTOPEN: its queue, 0 for none
+    fastopen_qlen: i64 = 0
+    fastopen_rsk: RequestSock | None = None  #: of a Fast Open child whose handshake is not done
+    fastopen_key: bytes = b""  #: TCP_FASTOPEN_KEY, b"": the stack's
+    fastopen_rst: list[int] | None = None  #: until when children that were reset count in the queue (ns)
+    synq_overflow: i64 = 0  #: when its queue last overflowed, 0 for never: only then cookies may come back
+    bind_bucket: BindBucket | None = None
+    max_ack_backlog: i64 = 0
+    accept_queue: deque[TcpControl] | None = None
+    syn_queue_len: i64 = 0
+    syn_queue_young: i64 = 0  #: those whose SYN-ACK has gone out once only
+    parent: TcpControl | None = None  #: the listener whose accept queue holds it
+    journey: Journey | None = None  #: of the last segment received that is followed, for what it causes later
+    held: Held | None = None  #: what kept the write queue when somebody traced it last
+
     def __init__(self, net: Net, tables: TcpTables, congestion: CongestionOps) -> None:
         super().__init__(net, 1, 6)
-        self.tables: TcpTables = tables
-        sysctl = net.sysctl
-        self.rcvbuf = sysctl.tcp_rmem_default
-        self.sndbuf = sysctl.tcp_wmem_default
-        self.wake_events: i64 = 0  #: what the observer is told at the end of the batch (notify.py)
-        self.ehash_key: i64 = -1
-        self.ehash_next: TcpControl | None = None
-        self._init_send(congestion)
-        self._init_recovery()
-        self._init_rate()
-        self._init_receive()
-        self._init_receive_memory()
-        self._init_timers()
-        self._init_options()
-        self._init_statistics()
-        self._init_listen()
-
-    def _init_send(self, congestion: CongestionOps) -> None:
-        self.iss: i64 = 0
-        self.snd_una: i64 = 0
-        self.snd_nxt: i64 = 0
-        self.snd_sml: i64 = 0  #: end of the last small segment sent (Minshall's Nagle)
-        self.write_seq: i64 = 0  #: one past the last byte the user has given
-        self.pushed_seq: i64 = 0
-        self.snd_wnd: i64 = 0
-        self.snd_wl1: i64 = 0
-        self.max_window: i64 = 0
-        self.snd_wscale: i64 = 0
-        self.mss_cache: i64 = TCP_MSS_DEFAULT
-        self.mss_clamp: i64 = TCP_MSS_DEFAULT  #: what the peer's MSS option allows
-        self.user_mss: i64 = 0
-        self.pmtu: i64 = 0
-        self.write_queue: deque[TcpSkb] | None = None  #: not sent yet
-        self.rtx_queue: RtxQueue | None = None  #: sent, not acknowledged
-        self.wmem_queued: i64 = 0
-        self.sock_nospace: bool = False
-        self.tsq_throttled: bool = False  #: waits for its device's queue (TSQ_THROTTLED)
-        self.nonagle: i64 = 0
-        self.fin_queued: bool = False
-        self.pseudo_sum: i64 = 0  #: pseudo-header sum without the length
-        self.congestion: CongestionOps = congestion
-        self.urg_mode: bool = False  #: urgent data waits or is in flight
-        self.snd_up: i64 = 0  #: urgent pointer: one past the urgent byte
-        self.ecn_flags: i64 = 0
-        self.notsent_lowat: i64 = 0  #: bytes not sent that make the socket unwritable, 0: the sysctl
-        # path MTU probing (struct icsk_mtup, mtu_probe; RFC 4821), bytes
-        self.mtup_enabled: bool = False
-        self.mtup_search_high: i64 = 0
-        self.mtup_search_low: i64 = 0
-        self.mtup_probe_size: i64 = 0  #: of the probe in flight, 0 for none
-        self.mtup_probe_timestamp: i64 = 0
-        self.mtu_probe_seq_start: i64 = 0
-        self.mtu_probe_seq_end: i64 = 0
-        # Fast Open, as client (struct tcp_fastopen_request)
-        self.syn_fastopen: bool = False  #: the SYN carries or asks for a cookie
-        self.syn_data: bool = False  #: the SYN carried data
-        self.syn_data_acked: bool = False
-        self.fastopen_connect: bool = False  #: TCP_FASTOPEN_CONNECT
-        self.fastopen_no_cookie: bool = False  #: TCP_FASTOPEN_NO_COOKIE
-        self.fastopen_client_fail: i64 = 0
-        self.fastopen_cookie: bytes | None = None  #: for the next SYN; b"" asks for one, None: no option
-        self.fastopen_exp: bool = False  #: ... in the experimental option
-        self.fastopen_req: bool = False  #: a connect with Fast Open is under way (fastopen_req)
-        self.syn_fastopen_exp: bool = False
-        self.syn_fastopen_ch: bool = False  #: it may show that Fast Open works again
-        self.fastopen_data: Buffer | None = None  #: what waits for the SYN
-
-    def _init_recovery(self) -> None:
-        """Congestion control and loss recovery; windows and counts in packets."""
-        self.ca_state: i64 = TCP_CA_OPEN
-        self.ca_priv: CongestionState | None = None  #: the algorithm's own variables
-        self.ca_setsockopt: bool = False  #: chosen by TCP_CONGESTION
-        self.ca_dst_locked: bool = False  #: chosen by the route, and locked
-        self.snd_cwnd: i64 = TCP_INIT_CWND
-        self.snd_cwnd_cnt: i64 = 0
-        self.snd_cwnd_clamp: i64 = TCP_INFINITE_CWND
-        self.snd_cwnd_stamp: i64 = 0  #: when cwnd was last changed or used
-        self.snd_cwnd_used: i64 = 0  #: most packets out since then
-        self.snd_ssthresh: i64 = TCP_INFINITE_SSTHRESH
-        self.prior_cwnd: i64 = 0
-        self.prior_ssthresh: i64 = 0
-        self.max_packets_out: i64 = 0
-        self.cwnd_usage_seq: i64 = 0
-        self.is_cwnd_limited: bool = False
-        self.packets_out: i64 = 0
-        self.sacked_out: i64 = 0  #: without SACK: duplicate ACKs, each a segment that has left the network
-        self.lost_out: i64 = 0
-        self.retrans_out: i64 = 0
-        self.total_retrans: i64 = 0
-        self.high_seq: i64 = 0  #: snd_nxt when recovery began
-        self.lsndtime: i64 = 0
-        # scoreboard (RFC 2018, RFC 6675)
-        self.rx_sacks: list[tuple[int, int]] | None = None  #: of the segment being processed
-        self.recv_sack_cache: list[tuple[int, int]] = []  #: the blocks of the last ACK that had any, in order
-        self.highest_sack: TcpSkb | None = None  #: first never sacked beyond the highest sacked one
-        self.retransmit_skb_hint: TcpSkb | None = None  #: nothing before it waits to be sent again
-        self.reordering: i64 = self.net.sysctl.tcp_reordering  #: packets
-        self.reord_seen: i64 = 0
-        self.dsack_dups: i64 = 0  #: segments that D-SACK said came twice
-        self.is_sack_reneg: bool = False
-        # RACK (RFC 8985 section 6)
-        self.rack_rtt: i64 = 0
-        self.rack_end_seq: i64 = 0
-        self.rack_order: i64 = 0  #: the latest transmission that was delivered (TcpSkb.tx_order)
-        self.rack_last_delivered: i64 = 0
-        self.rack_reo_wnd_steps: i64 = 1
-        self.rack_reo_wnd_persist: i64 = 0
-        self.rack_dsack_seen: bool = False
-        self.rack_advanced: bool = False
-        # TLP (RFC 8985 section 7)
-        self.tlp_high_seq: i64 = 0  #: snd_nxt at the probe, 0 for none outstanding
-        self.tlp_retrans: bool = False  #: the probe was a retransmission
-        # F-RTO (RFC 5682), undo, PRR (RFC 6937)
-        self.frto: bool = False
-        self.undo_marker: i64 = 0  #: snd_una when the window was reduced, 0: nothing to undo
-        self.undo_retrans: i64 = 0  #: retransmissions that could still be shown to be needless
-        self.prr_delivered: i64 = 0
-        self.prr_out: i64 = 0
-        self.min_rtt: i64 = RTT_UNKNOWN  #: smallest RTT of the last tcp_min_rtt_wlen seconds (ns)
-        self.rtt_min: MinMax | None = None  #: the filter that says so
-
-    def _init_rate(self) -> None:
-        """Delivery rate (tcp_rate.c) and pacing."""
-        self.delivered: i64 = 0  #: packets
-        self.delivered_ce: i64 = 0
-        self.lost: i64 = 0
-        self.app_limited: i64 = -1  #: ``delivered`` that ends the bubble, 0 for none; -1: until the first delivery
-        self.first_tx_mstamp: i64 = 0
-        self.delivered_mstamp: i64 = 0
-        self.rate_delivered: i64 = 0
-        self.rate_interval: i64 = 0  #: ns
-        self.rate_app_limited: bool = True
-        self.pacing_rate: i64 = PACING_UNLIMITED  #: bytes a second
-        self.pacing_status: i64 = SK_PACING_NONE
-        self.pacing_shift: i64 = 10  #: a burst is at most pacing_rate >> this
-        self.tcp_wstamp: i64 = 0  #: earliest departure of the next segment (ns)
-        self.pacing_timer: Timer | None = None
-
-    def _init_receive(self) -> None:
-        self.irs: i64 = 0
-        self.rcv_nxt: i64 = 0
-        self.copied_seq: i64 = 0  #: first byte the user has not read
-        self.rcv_wup: i64 = 0  #: rcv_nxt when the window was last advertised
-        self.rcv_wnd: i64 = 0
-        self.rcv_retracted: bool = False  #: the window now ends before one that was promised, at
-        self.rcv_mwnd_seq: i64 = 0
-        self.rcv_wscale: i64 = 0
-        self.rcv_ssthresh: i64 = 0  #: how much of the buffer we dare to advertise yet
-        self.window_clamp: i64 = 0
-        self.rcv_mss: i64 = TCP_MSS_DEFAULT  #: guess of the peer's segment size
-        self.last_seg_size: i64 = 0  #: of the last small segment that could be a full one of a small MSS
-        self.advmss: i64 = 1460
-        self.scaling_ratio: i64 = TCP_DEFAULT_SCALING_RATIO  #: of 256: text in what a segment costs
-        self.window_limit: i64 = 0  #: what the link holds and the field says, 0 for no limit, ...
-        self.user_clamp: i64 = 0  #: ... and TCP_WINDOW_CLAMP: window_clamp never grows beyond them
-        self.receive_queue: deque[RcvSegment] | None = None
-        self.ofo: OfoQueue | None = None
-        self.fin_received: bool = False
-        # delayed acknowledgement (struct icsk_ack)
-        self.ack_pending: i64 = 0
-        self.ack_quick: i64 = 0
-        self.ack_pingpong: i64 = 0  #: answers sent within the ATO; from tcp_pingpong_thresh on it is interactive
-        self.ato: i64 = 0
-        self.lrcvtime: i64 = 0
-        self.ack_queued: bool = False  #: on the list of ACKs that the end of the batch sends
-        self.last_oow_ack_time: i64 = 0
-
-    def _init_receive_memory(self) -> None:
-        """Right-sizing, SACK to send, urgent data."""
-        self.rcvq_space: i64 = 0
-        self.rcvq_seq: i64 = 0
-        self.rcvq_time: i64 = 0
-        self.rcv_rtt: i64 = 0  #: receiver's round-trip time (rcv_rtt_est), ns
-        self.rcv_rtt_seq: i64 = 0
-        self.rcv_rtt_time: i64 = 0
-        self.rcv_rtt_last_tsecr: i64 = 0
-        self.duplicate_sack: tuple[int, int] | None = None  #: D-SACK that the next ACK reports
-        self.selective_acks: list[tuple[int, int]] = []  #: most recent first, at most 4
-        self.compressed_ack: i64 = 0  #: ACKs held back
-        self.dup_ack_counter: i64 = 0
-        self.compressed_ack_rcv_nxt: i64 = 0
-        self.compressed_ack_timer: Timer | None = None
-        self.rcv_ooopack: i64 = 0
-        self.collapsed: i64 = 0  #: segments that the last collapse left (prune.py)
-        self.urg_data: i64 = 0  #: TCP_URG_VALID and the byte, TCP_URG_NOTYET, TCP_URG_READ, 0
-        self.urg_seq: i64 = 0
-        self.recvmsg_inq: bool = False  #: TCP_INQ
-        self.tx_watch: TxWatch | None = None  #: who asks what becomes of what is sent
-        self.mem_charged: i64 = 0  #: bytes reserved of tcp_mem, whole pages (memory.py)
-
-    def _init_timers(self) -> None:
-        self.srtt: i64 = 0  #: smoothed round-trip time, 0 before the first sample
-        self.mdev: i64 = TCP_TIMEOUT_INIT
-        self.mdev_max: i64 = 0
-        self.rttvar: i64 = TCP_TIMEOUT_INIT
-        self.rtt_seq: i64 = 0
-        self.rto: i64 = TCP_TIMEOUT_INIT
-        self.backoff: i64 = 0
-        self.probe_backoff: i64 = 0  #: the same for window probes, which say nothing about the path
-        self.probes_tstamp: i64 = 0  #: when the window was first probed in vain (icsk_probes_tstamp), 0 for never
-        self.retransmits: i64 = 0
-        self.retrans_stamp: i64 = 0  #: when the first retransmission of this run went out, 0 for none
-        self.probes_out: i64 = 0
-        self.connect_time: i64 = 0  #: when the first SYN went out
-        self.rcv_tstamp: i64 = 0  #: when the last segment came in
-        self.icsk_pending: i64 = ICSK_TIME_NONE
-        self.retransmit_timer: Timer | None = None
-        self.delack_timer: Timer | None = None
-        self.keepalive_timer: Timer | None = None
-        self.keepidle: i64 = 0  #: 0: the sysctl
-        self.keepintvl: i64 = 0
-        self.keepcnt: i64 = 0
-        self.syn_retries: i64 = 0
-        self.linger2: i64 = 0  #: ns in FIN_WAIT2, 0: the sysctl, -1: none at all
-        self.user_timeout: i64 = 0  #: ns
-        self.total_rto: i64 = 0  #: timeouts, ever (tcp_info)
-        self.total_rto_recoveries: i64 = 0
-        self.total_rto_time: i64 = 0  #: ns
-        self.rto_stamp: i64 = 0  #: when the present run of timeouts began
-        self.rto_min_ns: i64 = 0  #: TCP_RTO_MIN_US, 0: the sysctl
-        self.rto_max_ns: i64 = 0  #: TCP_RTO_MAX_MS, 0: the sysctl
-        self.delack_max_ns: i64 = TCP_DELACK_MAX  #: TCP_DELACK_MAX_US
-        self.thin_lto: bool = False  #: TCP_THIN_LINEAR_TIMEOUTS
-
-    def _init_options(self) -> None:
-        self.tstamp_ok: bool = False
-        self.wscale_ok: bool = False
-        self.sack_ok: bool = False
-        self.ts_recent: i64 = 0
-        self.ts_recent_stamp: i64 = 0
-        self.tsoffset: i64 = 0  #: ms
-        self.saw_tstamp: bool = False  #: of the segment being processed, as the two below
-        self.rcv_tsval: i64 = 0
-        self.rcv_tsecr: i64 = 0
-
-    def _init_statistics(self) -> None:
-        """What struct tcp_info tells and nothing decides."""
-        self.bytes_sent: i64 = 0
-        self.bytes_retrans: i64 = 0
-        self.bytes_acked: i64 = 0
-        self.bytes_received: i64 = 0
-        self.segs_in: i64 = 0
-        self.segs_out: i64 = 0
-        self.data_segs_in: i64 = 0
-        self.data_segs_out: i64 = 0
-        self.chrono_start: i64 = 0
-        self.chrono_type: i64 = TCP_CHRONO_UNSPEC
-        self.chrono_busy: i64 = 0  #: ns each
-        self.chrono_rwnd_limited: i64 = 0
-        self.chrono_sndbuf_limited: i64 = 0
-
-    def _init_listen(self) -> None:
-        self.defer_accept: i64 = 0  #: TCP_DEFER_ACCEPT: SYN-ACKs that wait for data
-        self.save_syn: i64 = 0  #: TCP_SAVE_SYN
-        self.saved_syn: bytes = b""
-        self.fastopen_max_qlen: i64 = 0  #: TCP_FASTOPEN: its queue, 0 for none
-        self.fastopen_qlen: i64 = 0
-        self.fastopen_rsk: RequestSock | None = None  #: of a Fast Open child whose handshake is not done
-        self.fastopen_key: bytes = b""  #: TCP_FASTOPEN_KEY, b"": the stack's
-        self.fastopen_rst: list[int] | None = None  #: until when children that were reset count in the queue (ns)
-        self.synq_overflow: i64 = 0  #: when its queue last overflowed, 0 for never: only then cookies may come back
-        self.bind_bucket: BindBucket | None = None
-        self.max_ack_backlog: i64 = 0
-        self.accept_queue: deque[TcpControl] | None = None
-        self.syn_queue_len: i64 = 0
-        self.syn_queue_young: i64 = 0  #: those whose SYN-ACK has gone out once only
-        self.parent: TcpControl | None = None  #: the listener whose accept queue holds it
+        self.tables = tables
+        self.rcvbuf = net.sysctl.tcp_rmem_default
+        self.sndbuf = net.sysctl.tcp_wmem_default
+        self.congestion = congestion
+        self.recv_sack_cache = []
+        self.reordering = net.sysctl.tcp_reordering
+        self.selective_acks = []
+        self.fastopen_data = None  # of three types: mypyc sets no default of the class for those
 
     # -- state
 
     def move(self, event: Event) -> None:
         """Follow ``event`` through the table of states; it must apply (an assertion, not the peer's to break)."""
-        target = after(self.state, event)
-        assert target is not None, (self.state, event)
         was = self.state
-        self.state = int(target)
+        target = after(was, int(event))
+        assert target != NO_STATE, (was, event)
+        self.state = target
+        if self.net.tracer is not None and target != TCP_LISTEN:  # a listener sends nothing
+            decision = f"{STATE_NAMES[int(was)]} to {STATE_NAMES[int(target)]}"
+            self.net.tracer.mark(Point.TCP_SET_STATE, decision, {"event": event.name})
         mib = self.net.mib.tcp
         # RFC 4022: tcpCurrEstab and tcpEstabResets tell of "either ESTABLISHED or CLOSE-WAIT"
-        if in_set(self.state, CURR_ESTAB):
+        if in_set(target, CURR_ESTAB):
             if not in_set(was, CURR_ESTAB):
                 mib.CurrEstab += 1
         elif in_set(was, CURR_ESTAB):
             mib.CurrEstab -= 1
-            if self.state == TCP_CLOSE:
+            if target == TCP_CLOSE:
                 mib.EstabResets += 1
 
     # -- arithmetic on the control block (include/net/tcp.h)
@@ -487,8 +487,10 @@ class TcpControl(Sock):
         self.icsk_pending = what
         if what == ICSK_TIME_PROBE0 or what == ICSK_TIME_LOSS_PROBE:
             delay += self.pacing_delay()
-        if self.retransmit_timer is not None:
-            self.net.timers.mod_timer(self.retransmit_timer, self.net.now + min(delay, self.rto_max()))
+        timer = self.retransmit_timer
+        if timer is None:
+            timer = self.retransmit_timer = self.tables.new_timer(self, TIMER_RETRANSMIT)
+        self.net.timers.mod_timer(timer, self.net.now + min(delay, self.rto_max()))
 
     def pacing_delay(self) -> i64:
         """How long pacing holds back what is sent next (ns; tcp_pacing_delay)."""
@@ -500,9 +502,17 @@ class TcpControl(Sock):
         if self.retransmit_timer is not None:
             self.net.timers.del_timer(self.retransmit_timer)
 
+    def reset_delack_timer(self, due: i64) -> None:
+        timer = self.delack_timer
+        if timer is None:
+            timer = self.delack_timer = self.tables.new_timer(self, TIMER_DELACK)
+        self.net.timers.mod_timer(timer, due)
+
     def reset_keepalive_timer(self, delay: i64) -> None:
-        if self.keepalive_timer is not None:
-            self.net.timers.mod_timer(self.keepalive_timer, self.net.now + delay)
+        timer = self.keepalive_timer
+        if timer is None:
+            timer = self.keepalive_timer = self.tables.new_timer(self, TIMER_KEEPALIVE)
+        self.net.timers.mod_timer(timer, self.net.now + delay)
 
     def clear_all_timers(self) -> None:
         """tcp_clear_xmit_timers: nothing of a closed connection may fire (CVE-2022-1678)."""
@@ -564,11 +574,16 @@ class TcpControl(Sock):
         dst = self.dst_cache
         return 0 if dst is None else dst.metric(which)
 
+    def locked_metric(self, which: i64) -> i64:
+        """The same if the route insists on it, else -1 (dst_metric_locked)."""
+        dst = self.dst_cache
+        return dst.fi.metric(which) if dst is not None and dst.fi is not None and dst.fi.metric_locked(which) else -1
+
     def rto_min(self) -> i64:
         """The least variance an RTO allows for, ns; a route's (ms) counts if it is locked (tcp_rto_min)."""
-        dst = self.dst_cache
-        if dst is not None and dst.fi is not None and dst.fi.metric_locked(RTAX_RTO_MIN):
-            return dst.fi.metric(RTAX_RTO_MIN) * NSEC_PER_MSEC
+        locked = self.locked_metric(RTAX_RTO_MIN)
+        if locked >= 0:
+            return locked * NSEC_PER_MSEC
         return self.rto_min_ns or self.net.sysctl.tcp_rto_min_us * NSEC_PER_USEC
 
     def rto_max(self) -> i64:
@@ -585,3 +600,11 @@ class TcpControl(Sock):
     def pushed(self) -> bool:
         """Half the largest window since the last PSH: time for another (forced_push)."""
         return before((self.pushed_seq + (self.max_window >> 1)) & 0xFFFF_FFFF, self.write_seq)
+
+
+class TcpTimer(Timer):
+    """One of a connection's timers; each subclass says what happens when it is due."""
+
+    def __init__(self, tp: TcpControl) -> None:
+        super().__init__()
+        self.tp: TcpControl = tp

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from mypy_extensions import i64
 
 from ustack.drop import Reason
-from ustack.sock import RCV_SHUTDOWN
+from ustack.sock import RCV_SHUTDOWN, TCP_CLOSE_WAIT
 from ustack.tcp.control import (
     ICSK_ACK_NOMEM,
     ICSK_ACK_NOW,
@@ -39,7 +39,10 @@ from ustack.tcp.sack_out import (
 )
 from ustack.tcp.seq import after, before, distance
 from ustack.tcp.states import Event
+from ustack.tcp.trace import ofo_facts, where_text_lies, window_in
 from ustack.tcp.window import tcp_follow_clamp, tcp_grow_window
+from ustack.trace.given import Numbers
+from ustack.trace.points import Point
 from ustack.wire.tcp import TCPHDR_FIN, TCPHDR_PSH, TCPHDR_SYN, TCPHDR_URG, TcpHeader
 
 if TYPE_CHECKING:
@@ -64,6 +67,8 @@ def tcp_data_queue(tp: TcpControl, packet: Packet, th: TcpHeader) -> None:
         tp.net.deliver(packet)
         return
     tp.duplicate_sack = None
+    if packet.journey is not None:
+        packet.journey.step(Point.TCP_DATA_QUEUE, where_text_lies(tp, th, end_seq), window_in(tp))
     if not after(end_seq, tp.rcv_nxt):
         # a retransmission: the peer has not seen our ACK, so it gets one at once
         tp.net.mib.tcpext.DelayedACKLost += 1
@@ -147,6 +152,9 @@ def tcp_queue_rcv(tp: TcpControl, segment: RcvSegment) -> None:
 def tcp_data_ready(tp: TcpControl) -> None:
     """Tell the reader, if there is as much as he asked for (SO_RCVLOWAT)."""
     if tp.rcvlowat <= 1 or tp.fin_received or tcp_epollin_ready(tp, tp.rcvlowat):
+        if tp.net.tracer is not None:
+            unread = Numbers("unread", distance(tp.copied_seq, tp.rcv_nxt), "rmem", tp.rmem_alloc)
+            tp.net.tracer.here(Point.TCP_DATA_READY, "the reader is woken with the batch", unread)
         tcp_wake(tp, DATA_READY)
 
 
@@ -220,6 +228,8 @@ def tcp_data_queue_ofo(tp: TcpControl, packet: Packet, th: TcpHeader, segment: R
         tcp_dsack_extend(tp, first, beyond)
     if tp.sack_ok:
         tcp_sack_new_ofo_skb(tp, seq, end_seq)
+    if packet.journey is not None:
+        packet.journey.step(Point.TCP_DATA_QUEUE_OFO, "kept" if kept else "held already", ofo_facts(tp))
     if not kept:
         return tp.net.drop(packet, Reason.TCP_OFOMERGE)
     tp.net.deliver(packet)
@@ -309,10 +319,14 @@ def tcp_fin(tp: TcpControl) -> None:
     "If the FIN bit is set, signal the user "connection closing" [...] advance RCV.NXT over the FIN, and send an
     acknowledgment for the FIN. Note that FIN implies PUSH for any segment text not yet delivered to the user."
     """
-    tp.ack_pending |= ICSK_ACK_SCHED | ICSK_ACK_NOW
+    tp.ack_pending |= ICSK_ACK_SCHED
     tp.shutdown |= RCV_SHUTDOWN
     tp.fin_received = True
     tp.move(Event.RCV_FIN)
+    if tp.state == TCP_CLOSE_WAIT:
+        tp.enter_pingpong_mode()  # what is left to say, and our own FIN, may carry the ACK
+    else:
+        tp.ack_pending |= ICSK_ACK_NOW
     if tp.ofo is not None:
         tp.rmem_alloc -= tp.ofo.memory
         tp.ofo = None

@@ -23,9 +23,14 @@ from ustack.tcp.seq import distance
 from ustack.tcp.transmit import tcp_queue_ack, tcp_send_ack
 from ustack.tcp.window import usable_window
 from ustack.timer import NSEC_PER_MSEC
+from ustack.trace.points import Point
+from ustack.trace.words import usec
 
 #: Longest delay where nothing says that the peer waits for us (HZ / 2, ns); the limits below cut it shorter.
 MAX_ATO: Final[i64] = 500 * NSEC_PER_MSEC
+
+#: A timer for this very moment goes off with the next tick (a jiffy of HZ=1000, ns).
+TICK: Final[i64] = NSEC_PER_MSEC
 
 
 def tcp_ack_snd_check(tp: TcpControl) -> None:
@@ -67,9 +72,6 @@ def tcp_delack_max(tp: TcpControl) -> i64:
 
 def tcp_send_delayed_ack(tp: TcpControl) -> None:
     """Let the ACK wait for company, at most half a second (RFC 9293 MUST-40), in practice 40 to 200 ms."""
-    timer = tp.delack_timer
-    if timer is None:
-        return
     delay = tp.ato
     if delay > TCP_DELACK_MIN:
         longest = MAX_ATO
@@ -78,13 +80,16 @@ def tcp_send_delayed_ack(tp: TcpControl) -> None:
         if tp.srtt:
             longest = min(longest, max(tp.srtt, TCP_DELACK_MIN))
         delay = min(delay, longest)
-    delay = min(delay, tcp_delack_max(tp))
+    delay = max(min(delay, tcp_delack_max(tp)), TICK)
     due = tp.net.now + delay
-    if tp.ack_pending & ICSK_ACK_TIMER:
+    if tp.net.tracer is not None and tp.net.tracer.current is not None:
+        tp.net.tracer.here(Point.TCP_SEND_DELAYED_ACK, f"ACK in {usec(int(delay))}", {"ato": usec(int(tp.ato))})
+    timer = tp.delack_timer
+    if tp.ack_pending & ICSK_ACK_TIMER and timer is not None:
         if timer.expires <= tp.net.now + (delay >> 2):
             # an earlier one is about to go anyway
             return tcp_send_ack(tp)
         due = min(due, timer.expires)
     tp.ack_pending |= ICSK_ACK_TIMER
-    tp.net.timers.mod_timer(timer, due)
+    tp.reset_delack_timer(due)
     return None

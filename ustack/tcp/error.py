@@ -12,11 +12,14 @@ from ustack.ipv4.output import sk_flow
 from ustack.sock import IP_PMTUDISC_DONT, IP_PMTUDISC_PROBE, TCP_CLOSE, TCP_LISTEN, TCP_SYN_RECV, TCP_SYN_SENT
 from ustack.tcp.control import ICSK_TIME_RETRANS
 from ustack.tcp.finish import tcp_fail
+from ustack.tcp.mini import inet_iif
 from ustack.tcp.mss import tcp_sync_mss
 from ustack.tcp.retransmit import tcp_simple_retransmit
 from ustack.tcp.rtt import rto_after_backoff
 from ustack.tcp.seq import between
 from ustack.tcp.timeout import tcp_retransmit_timer
+from ustack.trace.points import Point
+from ustack.trace.words import socket_name
 from ustack.wire.icmp import (
     ICMP_DEST_UNREACH,
     ICMP_FRAG_NEEDED,
@@ -32,6 +35,8 @@ if TYPE_CHECKING:
     from ustack.packet import Packet
     from ustack.tcp.control import TcpControl
     from ustack.tcp.tables import TcpTables
+    from ustack.trace.journey import Facts
+    from ustack.wire.ipv4 import Ipv4Header
 
 
 def tcp_v4_err(tables: TcpTables, packet: Packet, icmp_type: i64, code: i64, info: i64) -> None:
@@ -40,9 +45,12 @@ def tcp_v4_err(tables: TcpTables, packet: Packet, icmp_type: i64, code: i64, inf
     assert iph is not None
     at = packet.transport_header
     sport, dport, seq = u16(packet.buf, at), u16(packet.buf, at + 2), u32(packet.buf, at + 4)
-    tp = tables.lookup_established(iph.daddr, dport, iph.saddr, sport)
+    tp = tables.lookup_established(iph.daddr, dport, iph.saddr, sport, inet_iif(packet))
+    if packet.journey is not None:
+        facts: Facts = {"type": int(icmp_type), "code": int(code), "quoted_seq": int(seq)}
+        packet.journey.step(Point.TCP_V4_ERR, "no connection" if tp is None else socket_name(tp), facts)
     if tp is None:
-        request_error(tables, iph.daddr, dport, iph.saddr, sport, seq, hopeless(icmp_type, code))
+        request_error(tables, packet, iph, seq, hopeless(icmp_type, code))
     elif iph.ttl < tp.min_ttl:
         tables.net.mib.tcpext.TCPMinTTLDrop += 1
     elif tp.state != TCP_LISTEN:
@@ -60,15 +68,17 @@ def hopeless(icmp_type: i64, code: i64) -> bool:
     return icmp_type == ICMP_TIME_EXCEEDED or icmp_type == ICMP_PARAMETERPROB
 
 
-def request_error(tables: TcpTables, raddr: i64, rport: i64, laddr: i64, lport: i64, seq: i64, abort: bool) -> None:
+def request_error(tables: TcpTables, packet: Packet, iph: Ipv4Header, seq: i64, abort: bool) -> None:
     """An error about a SYN-ACK may end the half-open connection (tcp_req_err); about nothing we know it is counted.
 
     "There is no good way to pass the error to the newly created socket, and POSIX does not want network errors
     returned from accept()."
     """
-    req = tables.requests.lookup(raddr, rport, laddr, lport)
+    at, dif = packet.transport_header, inet_iif(packet)
+    lport, rport = u16(packet.buf, at), u16(packet.buf, at + 2)
+    req = tables.requests.lookup(iph.daddr, rport, iph.saddr, lport, dif)
     if req is None:
-        if tables.timewait.lookup(raddr, rport, laddr, lport) is None:
+        if tables.timewait.lookup(iph.daddr, rport, iph.saddr, lport, dif) is None:
             tables.net.mib.icmp.InErrors += 1
     elif seq != req.iss:
         tables.net.mib.tcpext.OutOfWindowIcmps += 1

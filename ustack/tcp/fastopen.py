@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from mypy_extensions import i64
 
 from ustack.routing.uapi import RTAX_FASTOPEN_NO_COOKIE
-from ustack.siphash import SipHash, swab32
+from ustack.siphash import SipHashKey, siphash_2u32, swab32
 from ustack.sock import error
 from ustack.sysctl_names import TextSetting
 from ustack.tcp.accept import tcp_v4_syn_recv_sock
@@ -104,11 +104,7 @@ class FastopenKeySetting(TextSetting):
 
 def tcp_fastopen_cookie(key: bytes, saddr: i64, daddr: i64) -> bytes:
     """The eight bytes for a client at ``saddr`` of our address ``daddr`` (__tcp_fastopen_cookie_gen_cipher)."""
-    words = [i64(int.from_bytes(key[at : at + 4], "little")) for at in range(0, KEY_LEN, 4)]
-    state = SipHash(words[1], words[0], words[3], words[2])
-    state.block(swab32(daddr), swab32(saddr))
-    state.block(8 << 24, 0)  # the length
-    high, low = state.finish64()
+    high, low = siphash_2u32(swab32(saddr), swab32(daddr), SipHashKey(key))
     return (int(high) << 32 | int(low)).to_bytes(8, "little")
 
 

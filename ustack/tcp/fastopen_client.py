@@ -66,7 +66,7 @@ def tcp_rcv_fastopen_synack(tp: TcpControl, packet: Packet, th: TcpHeader, optio
     RFC 7413 4.2.2: "If the server [...] acknowledges only the SYN: resend the data"; a new cookie is for next time.
     """
     data = tp.rtx_head() if tp.syn_data else None
-    cache_set(tp, options, data is not None)
+    cache_set(tp, options)
     mib = tp.net.mib.tcpext
     if data is not None:
         tp.fastopen_client_fail = TFO_SYN_RETRANSMITTED if tp.total_retrans else TFO_DATA_NOT_ACKED
@@ -86,15 +86,12 @@ def tcp_rcv_fastopen_synack(tp: TcpControl, packet: Packet, th: TcpHeader, optio
     return False
 
 
-def cache_set(tp: TcpControl, options: TcpOptions, unacked: bool) -> None:
+def cache_set(tp: TcpControl, options: TcpOptions) -> None:
     """Remember what the server wants (tcp_fastopen_cache_set)."""
     cookie = options.cookie if tp.syn_fastopen else None  # one that nobody has asked for is none
-    syn_lost = False
     try_exp: i64 = 0
-    if tp.syn_fastopen and tp.total_retrans:
-        # the server has seen the bare SYN only: the one with data, or its answer, was dropped
-        syn_lost = cookie is None and unacked
-    elif tp.syn_fastopen and cookie is None and not tp.syn_data:
+    # one that was sent again was bare: the server has not been asked
+    if tp.syn_fastopen and not tp.total_retrans and cookie is None and not tp.syn_data:
         # asked in vain: once in the old way, then in the new way for ever
         try_exp = 2 if tp.syn_fastopen_exp else 1
     block = tp.tables.metrics.get(tp.saddr, tp.daddr)
@@ -104,7 +101,3 @@ def cache_set(tp: TcpControl, options: TcpOptions, unacked: bool) -> None:
         block.exp = options.cookie_exp
     elif try_exp > block.try_exp and not block.cookie:
         block.try_exp = try_exp
-    if syn_lost:
-        block.syn_loss += 1
-    else:
-        block.syn_loss = 0

@@ -18,6 +18,7 @@ from ustack.tcp.mss import tcp_mtu_to_mss, tcp_sync_mss
 from ustack.tcp.segment import SKB_OVERHEAD, TcpSkb
 from ustack.tcp.transmit import tcp_transmit_skb
 from ustack.timer import NSEC_PER_SEC
+from ustack.trace.points import Point
 from ustack.wire.tcp import TCP_MAX_OPTIONS, TCPHDR_ACK, TCPHDR_PSH
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ def send_with_data(tp: TcpControl, syn: TcpSkb, data: Buffer) -> bool:
     both.append(memoryview(data)[:space], space)
     tcp_chrono_start(tp, TCP_CHRONO_BUSY)
     tp.packets_out += 1
+    if tp.net.tracer is not None:
+        tp.net.tracer.note(Point.TCP_SEND_SYN_DATA, "data with the SYN", {"length": int(space)})
     tcp_transmit_skb(tp, both)
     syn.sent_at = both.sent_at
     both.seq = (both.seq + 1) & 0xFFFF_FFFF

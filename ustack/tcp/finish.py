@@ -18,6 +18,8 @@ from ustack.tcp.states import Event
 from ustack.tcp.timewait import tcp_time_wait
 from ustack.tcp.transmit import NO_PIECES, tcp_acceptable_seq, tcp_established_options, tcp_send_segment
 from ustack.tcp.tx_watch import tcp_tx_purged
+from ustack.trace.points import Point
+from ustack.trace.words import SocketGiven
 from ustack.wire.tcp import TCPHDR_ACK, TCPHDR_RST
 
 if TYPE_CHECKING:
@@ -105,16 +107,21 @@ def tcp_write_err(tp: TcpControl) -> None:
     tcp_fail(tp, tp.err_soft or errno.ETIMEDOUT)
 
 
-def tcp_send_active_reset(tp: TcpControl) -> None:
-    """Tell the peer that the connection is aborted: <SEQ=SND.NXT><CTL=RST> (RFC 9293 section 3.10.5)."""
+def tcp_send_active_reset(tp: TcpControl, why: str) -> None:
+    """Tell the peer that the connection is aborted: <SEQ=SND.NXT><CTL=RST> (RFC 9293 section 3.10.5).
+
+    ``why``: for who traces it (enum sk_rst_reason).
+    """
+    if tp.net.tracer is not None:
+        tp.net.tracer.note(Point.TCP_SEND_ACTIVE_RESET, why, SocketGiven(tp))
     tp.net.mib.tcp.OutRsts += 1
     tp.net.mib.tcp.OutSegs += 1
     tcp_send_segment(tp, tcp_acceptable_seq(tp), TCPHDR_ACK | TCPHDR_RST, tcp_established_options(tp), NO_PIECES, 0)
 
 
-def tcp_abort(tp: TcpControl, code: i64) -> None:
+def tcp_abort(tp: TcpControl, code: i64, why: str) -> None:
     """End it at once, from our side: a RST if there is anyone to hear it, ``code`` for the owner, 0 for none."""
-    tcp_send_active_reset(tp)
+    tcp_send_active_reset(tp, why)
     if code:
         tcp_fail(tp, code)
     else:
@@ -125,6 +132,6 @@ def fin_wait2_alone(tp: TcpControl) -> None:
     """Nobody owns it and only the peer's FIN is awaited: a TimeWait can do that, for as long as TCP_LINGER2 says."""
     if tp.linger2 < 0:
         tp.net.mib.tcpext.TCPAbortOnLinger += 1
-        tcp_abort(tp, 0)
+        tcp_abort(tp, 0, "TCP_LINGER2 is negative")
     else:
         tcp_enter_time_wait(tp, TCP_FIN_WAIT2, tp.fin_timeout())

@@ -19,6 +19,7 @@ from mypy_extensions import i64
 from ustack.drop import Reason
 from ustack.sock import (
     RCV_SHUTDOWN,
+    STATE_NAMES,
     TCP_CLOSE,
     TCP_ESTABLISHED,
     TCP_FIN_WAIT1,
@@ -68,8 +69,10 @@ from ustack.tcp.states import CAN_RECEIVE, Event, in_set
 from ustack.tcp.stream import sk_stream_is_writeable
 from ustack.tcp.synrecv import tcp_synrecv_ack
 from ustack.tcp.synsent import tcp_rcv_synsent
+from ustack.tcp.trace import verdict, why_slow, window_in
 from ustack.tcp.transmit import tcp_send_ack
 from ustack.tcp.urgent import tcp_urg
+from ustack.trace.points import Point
 from ustack.wire import tcp as wire
 from ustack.wire.octets import u32
 from ustack.wire.tcp import TCPHDR_ACK, TCPHDR_FIN, TCPHDR_PSH, TCPHDR_RST, TCPHDR_SYN, TCPHDR_URG, TcpHeader
@@ -96,6 +99,8 @@ def tcp_rcv_established(tp: TcpControl, packet: Packet, th: TcpHeader) -> None:
     ):
         tcp_rcv_slow(tp, packet, th)
         return
+    if packet.journey is not None:
+        packet.journey.step(Point.TCP_RCV_ESTABLISHED, "header prediction holds")
     if tp.saw_tstamp and th.seq == tp.rcv_wup:
         tcp_store_ts_recent(tp)
     if length == 0:
@@ -149,6 +154,8 @@ def predicted_options(tp: TcpControl, packet: Packet, th: TcpHeader) -> bool:
 
 def tcp_rcv_slow(tp: TcpControl, packet: Packet, th: TcpHeader) -> None:
     """An established connection's segment, step by step."""
+    if packet.journey is not None:
+        packet.journey.step(Point.TCP_RCV_SLOW, f"slow path: {why_slow(tp, th)}")
     take_options(tp, packet, th)
     if not th.flags & (TCPHDR_ACK | TCPHDR_RST | TCPHDR_SYN):
         return tp.net.drop(packet, Reason.TCP_FLAGS)
@@ -202,6 +209,9 @@ def tcp_store_ts_recent(tp: TcpControl) -> None:
 def tcp_validate_incoming(tp: TcpControl, packet: Packet, th: TcpHeader) -> bool:
     """PAWS, sequence number, RST, SYN. False: the segment was refused, and dropped here."""
     old = tcp_paws_discard(tp, th)
+    if packet.journey is not None:
+        decision = verdict(th, old, tcp_sequence(tp, th))
+        packet.journey.step(Point.TCP_VALIDATE_INCOMING, decision, window_in(tp))
     if old is not None and not th.flags & TCPHDR_RST:
         if th.flags & TCPHDR_SYN:
             return check_syn(tp, packet)
@@ -261,6 +271,8 @@ def send_dupack(tp: TcpControl, th: TcpHeader) -> bool:
     length = th.end - th.payload + (1 if th.flags & TCPHDR_FIN else 0)
     if (length == 0 or th.flags & TCPHDR_SYN) and tcp_oow_rate_limited(tp):
         return True
+    if tp.net.tracer is not None:
+        tp.net.tracer.note(Point.TCP_SEND_DUPACK, "", {"rcv_nxt": int(tp.rcv_nxt)})
     if length and before(th.seq, tp.rcv_nxt):
         tp.net.mib.tcpext.DelayedACKLost += 1
         tp.enter_quickack_mode(TCP_MAX_QUICKACKS)
@@ -362,6 +374,8 @@ def tcp_check_space(tp: TcpControl) -> None:
 
 def tcp_rcv_state_process(tp: TcpControl, packet: Packet, th: TcpHeader) -> None:
     """A segment for a socket that is neither established nor listening (tcp_rcv_state_process)."""
+    if packet.journey is not None:
+        packet.journey.step(Point.TCP_RCV_STATE_PROCESS, STATE_NAMES[int(tp.state)])
     if tp.state == TCP_CLOSE:
         return tp.net.drop(packet, Reason.TCP_CLOSE)
     if tp.state == TCP_SYN_SENT:
@@ -396,7 +410,7 @@ def check_ack(tp: TcpControl, packet: Packet, th: TcpHeader) -> bool:
     """Fifth step for every state but ESTABLISHED. False: the segment has been dealt with."""
     if tp.state == TCP_SYN_RECV:
         if not tcp_synrecv_ack(tp, th):
-            tcp_v4_send_reset(tp.tables, packet, th, tp.mark)
+            tcp_v4_send_reset(tp.tables, packet, th, Reason.TCP_INVALID_ACK_SEQUENCE, tp.mark)
             tp.net.drop(packet, Reason.TCP_INVALID_ACK_SEQUENCE)
             return False
         tcp_replace_ts_recent(tp, th)
@@ -441,7 +455,7 @@ def data_after_close(tp: TcpControl, packet: Packet, th: TcpHeader) -> bool:
     if tp.syn_fastopen and fin and tp.dead:
         tcp_fastopen_active_disable(tp)
     tp.net.mib.tcpext.TCPAbortOnData += 1
-    tcp_v4_send_reset(tp.tables, packet, th, tp.mark)
+    tcp_v4_send_reset(tp.tables, packet, th, Reason.TCP_ABORT_ON_DATA, tp.mark)
     tp.net.drop(packet, Reason.TCP_ABORT_ON_DATA)
     tcp_reset(tp)
     return True

@@ -26,7 +26,6 @@ class TcpMetric:
         self.cookie: bytes = b""
         self.exp: bool = False  #: the cookie came in the experimental option
         self.try_exp: i64 = 0  #: 1: ask for one in the experimental option; 2: that was in vain too
-        self.syn_loss: i64 = 0  #: SYNs with data that were lost since one got through
 
 
 class TcpMetrics:

@@ -14,11 +14,14 @@ from ustack.tcp.control import TCP_PAWS_24DAYS
 from ustack.tcp.reply import send_bare
 from ustack.tcp.seq import after, before
 from ustack.timer import NSEC_PER_MSEC, NSEC_PER_SEC, Timer
+from ustack.trace.points import Point
 from ustack.wire import tcp as wire
 from ustack.wire.tcp import TCPHDR_ACK, TCPHDR_FIN, TCPHDR_SYN
 
 if TYPE_CHECKING:
+    from ustack.packet import Packet
     from ustack.tcp.tables import TcpTables
+    from ustack.trace.journey import Facts
     from ustack.wire.tcp import TcpHeader
 
 
@@ -31,6 +34,16 @@ def tuple_key(faddr: i64, fport: i64, lport: i64) -> i64:
     return (((faddr & 0x7FFF_FFFF) << 32) | (fport << 16) | lport) & 0x7FFF_FFFF_FFFF_FFFF
 
 
+def inet_iif(packet: Packet) -> i64:
+    """The index of the device that ``packet`` came by, 0 for none."""
+    return 0 if packet.in_dev is None else packet.in_dev.ifindex
+
+
+def inet_bound_dev_eq(bound_dev_if: i64, dif: i64) -> bool:
+    """True if what is bound to ``bound_dev_if``, 0 for no device, hears what comes by ``dif``."""
+    return bound_dev_if == 0 or bound_dev_if == dif
+
+
 class MiniSock(Timer):
     """What both kinds share: who they connect, their timestamps, and when they last answered what was unacceptable."""
 
@@ -41,6 +54,7 @@ class MiniSock(Timer):
         self.lport: i64 = lport
         self.raddr: i64 = raddr
         self.rport: i64 = rport
+        self.bound_dev_if: i64 = 0  #: tw_bound_dev_if, ir_iif
         self.mark: i64 = mark  #: tw_mark, ir_mark: of what it sends
         self.cookie: i64 = tables.net.next_cookie()  #: as SO_COOKIE
         self.next: MiniSock | None = None  #: the next one with the same key
@@ -62,6 +76,9 @@ class MiniSock(Timer):
         """Tell the peer where we are, <SEQ=``seq``><ACK=``ack``><CTL=ACK>; ``window``: the field."""
         laddr, raddr, lport, rport = self.laddr, self.raddr, self.lport, self.rport
         options = self.ack_options()
+        if self.tables.net.tracer is not None:
+            facts: Facts = {"seq": int(seq), "ack": int(ack), "win": int(window)}
+            self.tables.net.tracer.note(Point.TCP_V4_SEND_ACK, "", facts)
         send_bare(
             self.tables, laddr, raddr, lport, rport, seq, ack, TCPHDR_ACK, window, options, tos, mark=self.mark, oif=oif
         )
@@ -128,13 +145,13 @@ class MiniTable(Generic[M]):
             other.next = self.heads.get(key)
             self.heads[key] = other
 
-    def lookup(self, raddr: i64, rport: i64, laddr: i64, lport: i64) -> M | None:
-        """The one that connects exactly these two ends."""
+    def lookup(self, raddr: i64, rport: i64, laddr: i64, lport: i64, dif: i64 = 0) -> M | None:
+        """The one that connects exactly these two ends, by the device with index ``dif``."""
         head = self.heads.get(tuple_key(raddr, rport, lport))
         if head is None or (head.next is None and not _connects(head, raddr, rport, laddr, lport)):
             return None
         for mini in self.chain(tuple_key(raddr, rport, lport)):
-            if _connects(mini, raddr, rport, laddr, lport):
+            if _connects(mini, raddr, rport, laddr, lport) and inet_bound_dev_eq(mini.bound_dev_if, dif):
                 return mini
         return None
 

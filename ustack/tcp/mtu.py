@@ -20,10 +20,13 @@ from ustack.tcp.sent import tcp_event_new_data_sent
 from ustack.tcp.seq import after, distance
 from ustack.tcp.transmit import tcp_transmit_skb
 from ustack.timer import NSEC_PER_SEC
+from ustack.trace.points import Point
 from ustack.wire.tcp import TCPHDR_ACK, TCPHDR_FIN, TCPHDR_PSH
 
 if TYPE_CHECKING:
     from collections import deque
+
+    from ustack.trace.journey import Facts
 
 #: What tcp_mtu_probe found.
 PROBE_NONE: Final[i64] = -1  #: nothing to probe: send as usual
@@ -100,6 +103,9 @@ def join_head(tp: TcpControl, queue: deque[TcpSkb], size: i64, mss: i64) -> TcpS
 
 def send_probe(tp: TcpControl, probe: TcpSkb, mss: i64) -> i64:
     """Send it as it is: one datagram, not cut to the size of the others."""
+    if tp.net.tracer is not None:
+        facts: Facts = {"mtu": int(tcp_mss_to_mtu(tp, probe.len)), "low": int(tp.mtup_search_low)}
+        tp.net.tracer.note(Point.TCP_MTU_PROBE, "", {**facts, "high": int(tp.mtup_search_high)})
     usual = tp.mss_cache
     tp.mss_cache = probe.len
     code = tcp_transmit_skb(tp, probe)

@@ -172,11 +172,11 @@ def tcp_set_window_clamp(tp: TcpControl, value: int) -> None:
 
 def tcp_set_keepalive(tp: TcpControl, on: bool) -> None:
     """SO_KEEPALIVE changed: on a living connection the timer follows (tcp_set_keepalive)."""
-    if tp.state in _UNUSED or tp.keepalive_timer is None:
+    if tp.state in _UNUSED:
         return
     if on:
         tp.reset_keepalive_timer(tp.keepalive_time_when())
-    else:
+    elif tp.keepalive_timer is not None:
         tp.net.timers.del_timer(tp.keepalive_timer)
 
 

@@ -36,11 +36,13 @@ from ustack.tcp.sent import tcp_event_new_data_sent
 from ustack.tcp.seq import before
 from ustack.tcp.states import in_set
 from ustack.tcp.tlp import tcp_schedule_loss_probe
+from ustack.tcp.trace import WindowGiven, WriteGiven, now_held
 from ustack.tcp.transmit import tcp_send_bare, tcp_transmit_skb
 from ustack.tcp.tso import (
     HELD,
     HELD_BY_CWND,
     HELD_BY_RWND,
+    held_by,
     tcp_mss_split_point,
     tcp_nagle_test,
     tcp_snd_room,
@@ -48,6 +50,8 @@ from ustack.tcp.tso import (
     tcp_tso_segs,
     tcp_tso_should_defer,
 )
+from ustack.trace.points import Point
+from ustack.trace.words import SocketGiven
 from ustack.wire.tcp import TCPHDR_ACK, TCPHDR_FIN, TCPHDR_PSH
 
 if TYPE_CHECKING:
@@ -126,6 +130,8 @@ def tcp_write_xmit(tp: TcpControl, nonagle: i64, push_one: i64 = PUSH_ALL) -> bo
         if length < skb.len:
             queue.insert(1, tcp_fragment(tp, skb, length))
             skb.set_pcount(mss)
+        if tp.net.tracer is not None:
+            tp.net.tracer.note(Point.TCP_WRITE_XMIT, "goes", WriteGiven(tp, skb, mss))
         if tcp_transmit_skb(tp, skb):
             break
         tcp_event_new_data_sent(tp, skb, mss)
@@ -137,6 +143,8 @@ def tcp_write_xmit(tp: TcpControl, nonagle: i64, push_one: i64 = PUSH_ALL) -> bo
 
 def tcp_write_done(tp: TcpControl, sent: i64, held: i64, push_one: i64) -> bool:
     """``sent`` packets went, and ``held`` says what kept the next one: account for both; see tcp_write_xmit."""
+    if tp.net.tracer is not None and tp.write_queue and push_one == PUSH_ALL:
+        tp.net.tracer.here(Point.TCP_WRITE_HELD, now_held(tp, held_by(tp, held)), WindowGiven(tp))
     if held == HELD_BY_RWND:
         tcp_chrono_start(tp, TCP_CHRONO_RWND_LIMITED)
     elif tp.chrono_type == TCP_CHRONO_RWND_LIMITED:
@@ -232,6 +240,8 @@ def tcp_throttle(tp: TcpControl) -> None:
 def tcp_tsq_handler(tp: TcpControl) -> None:
     """Send what waited for the device."""
     tp.tsq_throttled = False
+    if tp.net.tracer is not None:
+        tp.net.tracer.call(Point.TCP_TSQ_HANDLER, "the device has room", SocketGiven(tp))
     tcp_tsq_write(tp)
 
 
@@ -250,6 +260,8 @@ def tcp_tsq_write(tp: TcpControl) -> None:
 def tcp_send_fin(tp: TcpControl) -> None:
     """Close our side: the FIN rides on the last unsent skb, or goes alone (tcp_send_fin)."""
     queue = tp.writes()
+    if tp.net.tracer is not None:
+        tp.net.tracer.note(Point.TCP_SEND_FIN, "with the last data" if queue else "alone")
     if queue:
         tail = queue[-1]
         tail.flags |= TCPHDR_FIN
@@ -270,7 +282,12 @@ def tcp_write_wakeup(tp: TcpControl) -> i64:
     existed for the retransmission timeout period."
     """
     skb = tp.send_head()
-    if skb is None or not before(skb.seq, tp.tcp_wnd_end()):
+    probe = skb is None or not before(skb.seq, tp.tcp_wnd_end())
+    if tp.net.tracer is not None:
+        facts = WindowGiven(tp).facts()
+        facts["probes_out"] = int(tp.probes_out)
+        tp.net.tracer.note(Point.TCP_WRITE_WAKEUP, "a probe" if probe else "what the window lets go", facts)
+    if skb is None or probe:
         return WAKEUP_PROBED | lost_here(tcp_xmit_probe_skb(tp))
     mss = tcp_current_mss(tp)
     length = min(tcp_snd_room(tp, skb), mss)

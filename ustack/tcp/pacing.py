@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from mypy_extensions import i64
 
-from ustack.tcp.control import PACING_UNLIMITED, SK_PACING_NONE, TcpControl
+from ustack.tcp.control import PACING_UNLIMITED, SK_PACING_NONE, TIMER_PACING, TcpControl
 from ustack.timer import NSEC_PER_SEC, NSEC_PER_USEC
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def tcp_pacing_check(tp: TcpControl) -> bool:
         return False
     timer = tp.pacing_timer
     if timer is None:
-        timer = tp.pacing_timer = tp.tables.new_pacing_timer(tp)
+        timer = tp.pacing_timer = tp.tables.new_timer(tp, TIMER_PACING)
     if not timer.pending:
         tp.net.timers.mod_timer(timer, tp.tcp_wstamp)
     return True

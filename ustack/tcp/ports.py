@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from mypy_extensions import i64
 
-from ustack.entropy import keyed_hash
+from ustack.siphash import SipHashKey, siphash_3u32
 from ustack.sock import TCP_LISTEN, error
 
 if TYPE_CHECKING:
@@ -85,8 +85,9 @@ class BindTable:
     def __init__(self, net: Net) -> None:
         self.net: Net = net
         self.buckets: dict[int, BindBucket] = {}
-        self.secret: bytes = net.entropy.take(_SECRET_LEN)
-        self.perturb: list[int] = [net.entropy.u32() for _ in range(PERTURB_SIZE)]
+        self.secret: SipHashKey = SipHashKey(net.entropy.take(_SECRET_LEN))
+        self._perturb: bytes = net.entropy.take(4 * PERTURB_SIZE)  # what each entry begins with
+        self._perturbed: dict[int, int] = {}  # the entries that have moved on
 
     def bind(self, tp: TcpControl, port: i64) -> None:
         """Give ``tp`` local ``port``, or a free one for 0 (inet_csk_get_port). Raises EADDRINUSE."""
@@ -159,14 +160,17 @@ class BindTable:
         ports towards one peer tell nothing about those towards another, and the step is perturbed each time.
         """
         low, count = self._range()
-        offset = keyed_hash(self.secret, b"%d %d %d" % (tp.saddr, tp.daddr, tp.dport))
-        slot = int(offset % PERTURB_SIZE)
-        start: i64 = (offset + self.perturb[slot]) % count
+        high, word = siphash_3u32(tp.saddr, tp.daddr, tp.dport, self.secret)
+        slot = int(word % PERTURB_SIZE)
+        perturb = self._perturbed.get(slot, -1)
+        if perturb < 0:
+            perturb = int.from_bytes(self._perturb[4 * slot : 4 * slot + 4], "big")
+        start: i64 = (high + perturb) % count
         for step in range(count):
             port: i64 = low + (start + step) % count
             bucket = self.buckets.get(port)
             if bucket is None or (bucket.by_connect and tables.tuple_is_free(tp, port)):
                 # a random step forward keeps consecutive ports apart (CVE-2022-1012)
-                self.perturb[slot] = int((self.perturb[slot] + step + 1 + self.net.entropy.below(8)) & 0xFFFF_FFFF)
+                self._perturbed[slot] = int((perturb + step + 1 + self.net.entropy.below(8)) & 0xFFFF_FFFF)
                 return port
         raise error(errno.EADDRNOTAVAIL)

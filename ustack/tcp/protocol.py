@@ -17,6 +17,7 @@ from ustack.tcp.conn_request import tcp_conn_request
 from ustack.tcp.control import TcpControl
 from ustack.tcp.error import tcp_v4_err
 from ustack.tcp.input import tcp_v4_do_rcv
+from ustack.tcp.mini import inet_iif
 from ustack.tcp.notify import tell
 from ustack.tcp.output import tcp_tsq_handler
 from ustack.tcp.ports import BindTable
@@ -24,9 +25,12 @@ from ustack.tcp.reply import tcp_v4_send_reset
 from ustack.tcp.sock import TcpSock
 from ustack.tcp.syncookies import cookie_v4_check
 from ustack.tcp.tables import NO_ISN, TcpTables
-from ustack.tcp.timers import PacingTimer
+from ustack.tcp.timers import tcp_new_timer
 from ustack.tcp.timewait import tcp_timewait_state_process
+from ustack.tcp.trace import checksum_words, lookup_words, segment_facts
 from ustack.tcp.transmit import tcp_send_ack
+from ustack.trace.points import Point
+from ustack.trace.words import SocketGiven
 from ustack.wire import tcp as wire
 from ustack.wire.checksum import csum_partial, csum_tcpudp_nofold
 from ustack.wire.ipv4 import IPPROTO_TCP, Ipv4Header
@@ -38,6 +42,7 @@ if TYPE_CHECKING:
     from ustack.neighbour.table import NeighbourTable
     from ustack.net import Net
     from ustack.routing.route import Routing
+    from ustack.tcp.control import TcpTimer
 
 _DOFF_MIN: Final = 5 << 4  # the least a header can say of its own length, where it says it
 
@@ -53,8 +58,8 @@ class Tables(TcpTables):
     def new_sock(self) -> TcpSock:
         return TcpSock(self.net, self, self.congestion.default())
 
-    def new_pacing_timer(self, tp: TcpControl) -> PacingTimer:
-        return PacingTimer(tp)
+    def new_timer(self, tp: TcpControl, kind: i64) -> TcpTimer:
+        return tcp_new_timer(tp, kind)
 
 
 class BatchEnd(Flusher):
@@ -62,6 +67,14 @@ class BatchEnd(Flusher):
 
     def __init__(self, tables: TcpTables) -> None:
         self.tables: TcpTables = tables
+
+    def acknowledge(self, tp: TcpControl) -> None:
+        """One ACK for all that the batch has brought."""
+        tracer = self.tables.net.tracer
+        if tracer is not None:
+            tracer.call(Point.TCP_BATCH_END, "the end of a batch", SocketGiven(tp))
+            tracer.resume(tp.journey)
+        tcp_send_ack(tp)
 
     def flush(self) -> None:
         tables = self.tables
@@ -79,7 +92,7 @@ class BatchEnd(Flusher):
             for tp in owing:
                 tp.ack_queued = False
                 if tp.ack_pending:
-                    tcp_send_ack(tp)
+                    self.acknowledge(tp)
 
 
 class Tcp(NetProtocol):
@@ -113,6 +126,9 @@ class Tcp(NetProtocol):
         th = wire.parse(packet.buf, packet.data, packet.end)
         if th is None:
             return net.drop(packet, Reason.TCP_MALFORMED)
+        journey = packet.journey
+        if journey is not None:
+            journey.step(Point.TCP_V4_RCV, checksum_words(packet), segment_facts(packet, iph, th))
         if packet.ip_summed == CHECKSUM_NONE and not checksum_ok(packet, iph):
             return net.drop(packet, Reason.TCP_CSUM)
         if th.payload > th.options and not th.only_timestamps:
@@ -126,8 +142,12 @@ class Tcp(NetProtocol):
             tp: TcpControl | None = early
             inet_sk_rx_dst_set(early, packet)
         else:
-            tp = tables.lookup_established(iph.saddr, th.sport, iph.daddr, th.dport)
+            tp = tables.lookup_established(iph.saddr, th.sport, iph.daddr, th.dport, inet_iif(packet))
+        if journey is not None:
+            journey.step(Point.INET_LOOKUP_ESTABLISHED, lookup_words(tp, early is not None))
         if tp is not None:
+            if journey is not None:
+                tp.journey = journey
             if iph.ttl < tp.min_ttl:
                 return net.drop(packet, Reason.TCP_MINTTL)
             return tcp_v4_do_rcv(tp, packet, th)
@@ -136,10 +156,9 @@ class Tcp(NetProtocol):
     def not_established(self, packet: Packet, iph: Ipv4Header, th: TcpHeader) -> None:
         """Being opened, just closed, for a listener, or for nobody."""
         tables = self.tables
-        dev = packet.in_dev
-        ifindex: i64 = dev.ifindex if dev is not None else 0
+        ifindex = inet_iif(packet)
         if tables.requests:
-            req = tables.requests.lookup(iph.saddr, th.sport, iph.daddr, th.dport)
+            req = tables.requests.lookup(iph.saddr, th.sport, iph.daddr, th.dport, ifindex)
             if req is not None:
                 if iph.ttl < req.listener.min_ttl:
                     return self.net.drop(packet, Reason.TCP_MINTTL)
@@ -148,7 +167,7 @@ class Tcp(NetProtocol):
         listener = tables.lookup_listener(iph.daddr, th.dport, ifindex, iph.saddr, th.sport)
         isn: i64 = NO_ISN
         if tables.timewait:
-            tw = tables.timewait.lookup(iph.saddr, th.sport, iph.daddr, th.dport)
+            tw = tables.timewait.lookup(iph.saddr, th.sport, iph.daddr, th.dport, ifindex)
             if tw is not None:
                 isn = tcp_timewait_state_process(tw, packet, th, listener is not None)
                 if isn == NO_ISN:
@@ -159,8 +178,10 @@ class Tcp(NetProtocol):
         self, listener: TcpControl | None, packet: Packet, iph: Ipv4Header, th: TcpHeader, isn: i64
     ) -> None:
         """RFC 9293 section 3.10.7.2 (LISTEN), and 3.10.7.1 (CLOSED) where nobody listens."""
+        if packet.journey is not None:
+            packet.journey.step(Point.INET_LOOKUP_LISTENER, lookup_words(listener, False))
         if listener is None:
-            tcp_v4_send_reset(self.tables, packet, th)
+            tcp_v4_send_reset(self.tables, packet, th, Reason.NO_SOCKET)
             return self.net.drop(packet, Reason.NO_SOCKET)
         if iph.ttl < listener.min_ttl:
             return self.net.drop(packet, Reason.TCP_MINTTL)
@@ -174,7 +195,7 @@ class Tcp(NetProtocol):
             if req is not None:
                 child = tcp_v4_syn_recv_sock(req, packet, th)
                 return None if child is None else tcp_v4_do_rcv(child, packet, th)
-            tcp_v4_send_reset(self.tables, packet, th)
+            tcp_v4_send_reset(self.tables, packet, th, Reason.TCP_FLAGS)
             return self.net.drop(packet, Reason.TCP_FLAGS)
         if not th.flags & TCPHDR_SYN or th.flags & TCPHDR_FIN:
             return self.net.drop(packet, Reason.TCP_FLAGS)
@@ -187,7 +208,9 @@ class Tcp(NetProtocol):
         tables = self.tables
         if self.net.sysctl.tcp_early_demux == 0 or at + TCP_HLEN > packet.end or buf[at + 12] < _DOFF_MIN:
             return
-        tp = tables.lookup_established(iph.saddr, u16(buf, at), iph.daddr, u16(buf, at + 2))
+        tp = tables.lookup_established(iph.saddr, u16(buf, at), iph.daddr, u16(buf, at + 2), inet_iif(packet))
+        if packet.journey is not None:
+            packet.journey.step(Point.TCP_V4_EARLY_DEMUX, lookup_words(tp, False))
         if tp is not None:
             sk_edemux(packet, tp, tables.routing.fib.genid)
 

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from mypy_extensions import i64
 
 from ustack.tcp.ack_state import FLAG_SND_UNA_ADVANCED
 from ustack.tcp.congestion.base import CA_EVENT_COMPLETE_CWR
-from ustack.tcp.control import TCP_CA_CWR, TCP_INFINITE_SSTHRESH, TcpControl
+from ustack.tcp.control import CA_STATES, TCP_CA_CWR, TCP_INFINITE_SSTHRESH, TcpControl
 from ustack.tcp.ecn import tcp_ecn_queue_cwr
+from ustack.trace.points import Point
+
+if TYPE_CHECKING:
+    from ustack.trace.journey import Facts
 
 
 def tcp_set_ca_state(tp: TcpControl, ca_state: i64) -> None:
+    if tp.net.tracer is not None and ca_state != tp.ca_state:
+        decision = f"{CA_STATES[int(tp.ca_state)]} to {CA_STATES[int(ca_state)]}"
+        facts: Facts = {"cwnd": int(tp.snd_cwnd), "ssthresh": int(min(tp.snd_ssthresh, TCP_INFINITE_SSTHRESH))}
+        tp.net.tracer.mark(Point.TCP_SET_CA_STATE, decision, facts)
     tp.congestion.set_state(tp, ca_state)
     tp.ca_state = ca_state
 

@@ -27,6 +27,8 @@ from ustack.tcp.seq import before, distance
 from ustack.tcp.transmit import tcp_queue_ack
 from ustack.tcp.urgent import at_mark, mark_passed, skips_mark, take, tcp_recv_urg, up_to_mark
 from ustack.tcp.window import usable_window
+from ustack.trace.given import Numbers
+from ustack.trace.points import Point
 
 if TYPE_CHECKING:
     from ustack.packet import Buffer
@@ -38,6 +40,9 @@ def tcp_recvmsg(tp: TcpControl, length: i64, flags: i64) -> bytes:
     MSG_PEEK leaves the bytes where they are, MSG_TRUNC throws them away (and gives back as many zero bytes), MSG_OOB
     reads the urgent byte. What is there is given, be it less than SO_RCVLOWAT or MSG_WAITALL ask for: see recv_target.
     """
+    if tp.net.tracer is not None:
+        unread = Numbers("length", length, "unread", distance(tp.copied_seq, tp.rcv_nxt))
+        tp.net.tracer.note(Point.TCP_RECVMSG, "", unread)
     if tp.state == TCP_LISTEN:
         raise error(errno.ENOTCONN)
     if flags & MSG_OOB:
@@ -140,6 +145,9 @@ def tcp_cleanup_rbuf(tp: TcpControl, copied: i64) -> None:
     if tp.state == TCP_CLOSE:
         return
     if ack_due(tp, copied) or (copied > 0 and window_update_due(tp)):
+        if tp.net.tracer is not None:
+            facts = Numbers("copied", copied, "window", tp.tcp_receive_window())
+            tp.net.tracer.note(Point.TCP_CLEANUP_RBUF, "an ACK waited" if ack_due(tp, copied) else "room", facts)
         tp.ack_pending |= ICSK_ACK_SCHED | ICSK_ACK_NOW
         tcp_queue_ack(tp)
 

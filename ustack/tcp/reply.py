@@ -15,20 +15,24 @@ from ustack.dst import ip4_dst_hoplimit
 from ustack.ipv4.options import NO_PROBLEM, ip_options_echo
 from ustack.packet import CHECKSUM_PARTIAL, Packet
 from ustack.routing.flow import INET_DSCP_MASK, Flow
+from ustack.tcp.trace import flags_word
+from ustack.trace.points import Point
 from ustack.wire import tcp as wire
 from ustack.wire.checksum import csum_tcpudp_nofold, fold
 from ustack.wire.ipv4 import IPPROTO_TCP
 from ustack.wire.tcp import TCPHDR_ACK, TCPHDR_RST, TcpHeader
 
 if TYPE_CHECKING:
+    from ustack.drop import Reason
     from ustack.ipv4.options import IpOptions
     from ustack.tcp.tables import TcpTables
+    from ustack.trace.journey import Facts
 
 
-def tcp_v4_send_reset(tables: TcpTables, packet: Packet, th: TcpHeader, mark: i64 = 0) -> None:
+def tcp_v4_send_reset(tables: TcpTables, packet: Packet, th: TcpHeader, reason: Reason, mark: i64 = 0) -> None:
     """Answer a segment that fits no connection; never another RST, or two stacks would talk for ever.
 
-    ``mark``: of the socket that answers, if there is one.
+    ``reason``: why, for who traces it (enum sk_rst_reason); ``mark``: of the socket that answers, if there is one.
 
     RFC 9293 3.10.7.1: "If the ACK bit is off, sequence number zero is used, <SEQ=0><ACK=SEG.SEQ+SEG.LEN>
     <CTL=RST,ACK>. If the ACK bit is on, <SEQ=SEG.ACK><CTL=RST>."
@@ -44,6 +48,9 @@ def tcp_v4_send_reset(tables: TcpTables, packet: Packet, th: TcpHeader, mark: i6
         ack = th.end_seq()
         flags |= TCPHDR_ACK
     tables.net.mib.tcp.OutRsts += 1
+    if tables.net.tracer is not None:
+        facts: Facts = {"flags": flags_word(flags), "seq": int(seq), "ack": int(ack)}
+        tables.net.tracer.note(Point.TCP_V4_SEND_RESET, reason.name, facts)
     iph = packet.iph
     opt = None if packet.opt is None else ip_options_echo(packet.opt, tables.routing)
     if opt is None or opt.pp_ptr == NO_PROBLEM:

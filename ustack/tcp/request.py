@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from mypy_extensions import i64
 
+from ustack.dst import dst_metric_advmss
 from ustack.ipv4.options import NO_PROBLEM, ip_options_echo
 from ustack.ipv4.output import first_hop, ip_select_ttl
 from ustack.routing.flow import Flow
@@ -17,8 +18,11 @@ from ustack.tcp.control import TCP_MSS_DEFAULT, TCP_RTO_MAX, TCP_TIMEOUT_INIT, T
 from ustack.tcp.ecn import INET_ECN_MASK, tcp_ecn_make_synack
 from ustack.tcp.mini import MiniSock
 from ustack.tcp.reply import bare_segment
+from ustack.tcp.trace import flags_word
 from ustack.tcp.window import InitialWindow, tcp_select_initial_window
 from ustack.timer import NSEC_PER_SEC
+from ustack.trace.points import Point
+from ustack.trace.words import endpoint
 from ustack.wire import tcp as wire
 from ustack.wire.ipv4 import IPPROTO_TCP
 from ustack.wire.tcp import TCPHDR_ACK, TCPHDR_SYN, TcpHeader
@@ -27,6 +31,7 @@ if TYPE_CHECKING:
     from ustack.dst import Dst
     from ustack.ipv4.options import IpOptions
     from ustack.packet import Packet
+    from ustack.trace.journey import Facts
     from ustack.wire.ipv4 import Ipv4Header
 
 #: How long a Fast Open connection that was reset before it was accepted counts in its listener's queue.
@@ -49,6 +54,7 @@ class RequestSock(MiniSock):
         assert iph is not None
         mark = inet_request_mark(listener, packet)
         super().__init__(listener.tables, iph.daddr, th.dport, iph.saddr, th.sport, mark)
+        self.bound_dev_if = listener.bound_dev_if
         self.listener: TcpControl = listener
         self.dst: Dst = dst
         self.irs: i64 = irs
@@ -132,6 +138,15 @@ class RequestSock(MiniSock):
         laddr, raddr, lport, rport = self.laddr, self.raddr, self.lport, self.rport
         packet = bare_segment(laddr, raddr, lport, rport, self.iss, self.rcv_nxt, flags, window, options)
         packet.mark = self.mark
+        if net.tracer is not None:
+            facts: Facts = {
+                "flags": flags_word(flags),
+                "seq": int(self.iss),
+                "ack": int(self.rcv_nxt),
+                "win": int(window),
+            }
+            facts["options"] = wire.options_to_str(options, 0, len(options))
+            net.tracer.note(Point.TCP_V4_SEND_SYNACK, "again" if self.retransmits else "", facts)
         net.mib.tcp.OutSegs += 1
         dst, ttl = self.dst, ip_select_ttl(self.listener, self.dst)
         self.tables.ipv4.ip_build_and_send_pkt(
@@ -190,6 +205,9 @@ class RequestSock(MiniSock):
         """reqsk_timer_handler: bounded, since the SYN's source may be forged (VU of SYN-ACK reflection, RFC 4987)."""
         net = self.tables.net
         listener = self.listener
+        if net.tracer is not None:
+            facts: Facts = {"from": endpoint(self.raddr, self.rport), "timeouts": int(self.timeouts)}
+            net.tracer.call(Point.REQSK_TIMER_HANDLER, "half open", facts)
         if listener.state != TCP_LISTEN:
             return self.give_up()
         limit = self.retries()
@@ -248,9 +266,8 @@ def reqsk_fastopen_remove(child: TcpControl, reset: bool) -> None:
 
 
 def advertised_mss(dst: Dst, user_mss: i64) -> i64:
-    """What we tell the peer to send at most (RFC 9293 MUST-16, RFC 6691; dst_metric_advmss)."""
-    mss = dst.advmss if dst.advmss else max(dst.mtu - 40, 256)
-    mss = min(mss, 65_495)
+    """What we tell the peer to send at most; ``user_mss``: TCP_MAXSEG, 0 for none (tcp_mss_clamp)."""
+    mss = dst_metric_advmss(dst)
     return min(mss, user_mss) if user_mss else mss
 
 

@@ -31,8 +31,10 @@ from ustack.tcp.segment import (
     TcpSkb,
 )
 from ustack.tcp.seq import before, signed_distance
+from ustack.tcp.trace import retransmit_cause, retransmit_facts
 from ustack.tcp.transmit import tcp_transmit_skb
 from ustack.tcp.tso import tcp_tso_segs
+from ustack.trace.points import Point
 from ustack.wire.tcp import TCPHDR_SYN
 
 
@@ -102,6 +104,8 @@ def transmit_again(tp: TcpControl, skb: TcpSkb) -> i64:
         mib.tcpext.TCPSynRetrans += 1
     tp.total_retrans += segs
     tp.bytes_retrans += skb.len
+    if tp.net.tracer is not None:
+        tp.net.tracer.note(Point.TCP_RETRANSMIT_SKB, retransmit_cause(tp, skb), retransmit_facts(tp, skb))
     code = tcp_transmit_skb(tp, skb)
     skb.sacked |= TCPCB_EVER_RETRANS  # even if it was not: its RTT must not be taken for short
     if code == 0:

@@ -26,7 +26,7 @@ class RtxQueue:
     def __init__(self) -> None:
         self._items: list[TcpSkb] = []
         self._head: int = 0  # places before this one are empty
-        self._gone: TcpSkb = TcpSkb(0, 0)  # fills them, so that nothing acknowledged is kept alive
+        self._gone: TcpSkb | None = None  # fills them, so that nothing acknowledged is kept alive
         # in the order of transmission, oldest first: neither sacked nor waiting to be sent again
         self.tsorted_first: TcpSkb | None = None
         self.tsorted_last: TcpSkb | None = None
@@ -95,16 +95,23 @@ class RtxQueue:
         """Take the first off: it is acknowledged."""
         head = self._head
         skb = self._items[head]
-        self._items[head] = self._gone
-        self._head = head + 1
-        if self._head == len(self._items):
+        if head + 1 == len(self._items):
             self._items.clear()
             self._head = 0
-        elif self._head > SLACK and self._head * 2 > len(self._items):
+        else:
+            self._empty(head)
+        if self._head > SLACK and self._head * 2 > len(self._items):
             del self._items[: self._head]
             self._head = 0
         self.tsorted_unlink(skb)
         return skb
+
+    def _empty(self, place: int) -> None:
+        """Nothing is at ``place`` any more, the front."""
+        if self._gone is None:
+            self._gone = TcpSkb(0, 0)  # most connections never have two skbs in flight
+        self._items[place] = self._gone
+        self._head = place + 1
 
     def clear(self) -> None:
         """Take all of them off; none keeps another alive."""

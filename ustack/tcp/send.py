@@ -19,6 +19,8 @@ from ustack.tcp.rate import tcp_rate_check_app_limited
 from ustack.tcp.segment import SKB_OVERHEAD, TcpSkb
 from ustack.tcp.stream import may_send, sk_stream_error, sk_stream_memory_free, sk_stream_wait_connect
 from ustack.tcp.tx_watch import tcp_tx_left, tcp_tx_watch
+from ustack.trace.given import Numbers
+from ustack.trace.points import Point
 from ustack.wire.tcp import TCPHDR_ACK, TCPHDR_PSH
 
 if TYPE_CHECKING:
@@ -45,6 +47,8 @@ def tcp_sendmsg(tp: TcpControl, data: Buffer, flags: i64, addr: i64 = 0, port: i
     if tp.err or tp.shutdown & SEND_SHUTDOWN:
         raise sk_stream_error(tp, errno.EPIPE)
     size: i64 = len(data)
+    if tp.net.tracer is not None:
+        tp.net.tracer.note(Point.TCP_SENDMSG, "", Numbers("queued", tp.wmem_queued, "sndbuf", tp.sndbuf))
     if size == 0:
         return 0
     taken = fill_queue(tp, data, size, flags)

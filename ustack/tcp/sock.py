@@ -40,22 +40,14 @@ from ustack.tcp.receive import tcp_inq, tcp_inq_hint, tcp_recvmsg, tcp_stream_is
 from ustack.tcp.send import tcp_sendmsg
 from ustack.tcp.seq import distance
 from ustack.tcp.stream import sk_stream_is_writeable
-from ustack.tcp.timers import attach_timers
 from ustack.tcp.urgent import at_mark
 
 if TYPE_CHECKING:
-    from ustack.net import Net
     from ustack.packet import Buffer
-    from ustack.tcp.congestion.base import CongestionOps
-    from ustack.tcp.tables import TcpTables
 
 
 class TcpSock(TcpControl):
     """A whole TCP socket; see Sock for what each operation promises."""
-
-    def __init__(self, net: Net, tables: TcpTables, congestion: CongestionOps) -> None:
-        super().__init__(net, tables, congestion)
-        attach_timers(self)
 
     def get_port(self, port: i64) -> None:
         self.tables.ports.bind(self, port)

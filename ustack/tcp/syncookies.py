@@ -16,6 +16,7 @@ from ustack.routing.metrics import RTAX_FEATURE_ECN
 from ustack.routing.uapi import RTAX_FEATURES
 from ustack.tcp.request import RequestSock, inet_csk_route_req
 from ustack.timer import NSEC_PER_MSEC, NSEC_PER_SEC
+from ustack.trace.points import Point
 from ustack.wire import tcp as wire
 from ustack.wire.tcp import TCPHDR_ACK, TCPHDR_RST, TCPHDR_SYN, TcpHeader
 
@@ -144,6 +145,10 @@ def cookie_v4_check(listener: TcpControl, packet: Packet, th: TcpHeader) -> Requ
     if tcp_synq_no_recent_overflow(listener):
         return None
     mss = cookie_v4_check_sequence(listener.tables, iph, th)
+    if packet.journey is not None:
+        packet.journey.step(
+            Point.COOKIE_V4_CHECK, "a cookie of ours" if mss else "none of our cookies", {"mss": int(mss)}
+        )
     if mss == 0:
         net.mib.tcpext.SyncookiesFailed += 1
         return None

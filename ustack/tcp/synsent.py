@@ -26,17 +26,23 @@ from ustack.tcp.rtt import TCP_TIMEOUT_MIN
 from ustack.tcp.scoreboard import tcp_skb_timestamp_ts
 from ustack.tcp.seq import before, between
 from ustack.tcp.states import Event
+from ustack.tcp.trace import flags_word
 from ustack.tcp.transmit import tcp_send_ack, tcp_transmit_skb
+from ustack.trace.points import Point
 from ustack.wire import tcp as wire
 from ustack.wire.tcp import TCPHDR_ACK, TCPHDR_RST, TCPHDR_SYN, TcpHeader
 
 if TYPE_CHECKING:
     from ustack.packet import Packet
+    from ustack.trace.journey import Facts
 
 
 def tcp_rcv_synsent(tp: TcpControl, packet: Packet, th: TcpHeader) -> None:
     """RFC 9293 section 3.10.7.3."""
     acked = th.flags & TCPHDR_ACK != 0
+    if packet.journey is not None:
+        facts: Facts = {"iss": int(tp.iss), "snd_nxt": int(tp.snd_nxt)}
+        packet.journey.step(Point.TCP_RCV_SYNSENT_STATE_PROCESS, flags_word(th.flags), facts)
     if tp.defer_connect:
         return tp.net.drop(packet, Reason.TCP_CLOSE)  # no SYN has been sent yet
     if acked and not between(th.ack_seq, (tp.iss + 1) & 0xFFFF_FFFF, tp.snd_nxt):
@@ -44,12 +50,12 @@ def tcp_rcv_synsent(tp: TcpControl, packet: Packet, th: TcpHeader) -> None:
         # had an older connection in mind (figure 9): once that is reset our SYN is welcome, so it goes again soon
         if tp.retransmits == 0:
             tp.reset_xmit_timer(ICSK_TIME_RETRANS, TCP_TIMEOUT_MIN)
-        tcp_v4_send_reset(tp.tables, packet, th, tp.mark)
+        tcp_v4_send_reset(tp.tables, packet, th, Reason.TCP_INVALID_ACK_SEQUENCE, tp.mark)
         return tp.net.drop(packet, Reason.TCP_INVALID_ACK_SEQUENCE)
     options = wire.parse_options(packet.buf, th.options, th.payload)
     if acked and not echoes_our_syn(tp, options):
         tp.net.mib.tcpext.PAWSActive += 1
-        tcp_v4_send_reset(tp.tables, packet, th, tp.mark)
+        tcp_v4_send_reset(tp.tables, packet, th, Reason.TCP_OLD_SEQUENCE, tp.mark)
         return tp.net.drop(packet, Reason.TCP_OLD_SEQUENCE)
     if th.flags & TCPHDR_RST:
         tp.net.drop(packet, Reason.TCP_RESET)
@@ -132,9 +138,8 @@ def synsent_established(tp: TcpControl, packet: Packet, th: TcpHeader, options: 
 
 def tcp_delay_ack(tp: TcpControl) -> None:
     """For as long as any ACK may wait."""
-    if tp.delack_timer is not None:
-        tp.ack_pending |= ICSK_ACK_TIMER
-        tp.net.timers.mod_timer(tp.delack_timer, tp.net.now + tp.delack_max_ns)
+    tp.ack_pending |= ICSK_ACK_TIMER
+    tp.reset_delack_timer(tp.net.now + tp.delack_max_ns)
 
 
 def synsent_simultaneous(tp: TcpControl) -> None:

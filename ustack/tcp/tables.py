@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Final
 
 from mypy_extensions import i64
 
-from ustack.entropy import keyed_hash
+from ustack.siphash import SipHashKey, siphash_2u32, siphash_3u32
 from ustack.tcp.ack_state import AckState
 from ustack.tcp.congestion.registry import Registry
 from ustack.tcp.memory import TcpMemory
 from ustack.tcp.metrics import TcpMetrics
-from ustack.tcp.mini import MiniTable, tuple_key
+from ustack.tcp.mini import MiniTable, inet_bound_dev_eq, tuple_key
 from ustack.tcp.ports import reuseport_select_sock
 
 if TYPE_CHECKING:
@@ -25,11 +25,10 @@ if TYPE_CHECKING:
     from ustack.net import Net
     from ustack.routing.route import Routing
     from ustack.tcp.congestion.base import CongestionOps
-    from ustack.tcp.control import TcpControl
+    from ustack.tcp.control import TcpControl, TcpTimer
     from ustack.tcp.ports import BindTable
     from ustack.tcp.request import RequestSock
     from ustack.tcp.timewait import TimeWait
-    from ustack.timer import Timer
 
 _SECRET_LEN: Final = 16
 #: Where an initial sequence number may be given: none is.
@@ -66,9 +65,10 @@ class TcpTables:
         self.wakeups: list[TcpControl] = []  #: sockets whose observers are told then
         self.ack_state: AckState = AckState()  #: of the ACK being processed
         self.throttled: list[TcpControl] = []  #: sockets that wait for their device's queue (TCP small queues)
-        self.isn_secret: bytes = net.entropy.take(_SECRET_LEN)
-        self.ts_secret: bytes = net.entropy.take(_SECRET_LEN)
+        self.net_secret: SipHashKey = SipHashKey(net.entropy.take(_SECRET_LEN))
+        self.ts_secret: SipHashKey = SipHashKey(net.entropy.take(_SECRET_LEN))
         self.syncookie_secret: list[bytes] = [net.entropy.take(_SECRET_LEN), net.entropy.take(_SECRET_LEN)]
+        self._ehash_secret: SipHashKey | None = None
         self.metrics: TcpMetrics = TcpMetrics(net)
         self.fastopen_key: bytes = b""  #: net.ipv4.tcp_fastopen_key; b"": not asked for yet
         self.tfo_active_disable_times: i64 = 0  #: black holes in a row that Fast Open has met as a client
@@ -79,11 +79,11 @@ class TcpTables:
     # -- what only the top of the room can make
 
     def new_sock(self) -> TcpControl:
-        """A fresh socket of the room's full class, with its timers."""
+        """A fresh socket of the room's full class."""
         raise NotImplementedError
 
-    def new_pacing_timer(self, tp: TcpControl) -> Timer:
-        """What lets a paced connection go on; most never need one."""
+    def new_timer(self, tp: TcpControl, kind: i64) -> TcpTimer:
+        """One of ``tp``'s timers (TIMER_…), made when it is first armed: most connections never need all of them."""
         raise NotImplementedError
 
     def find_congestion(self, name: str) -> CongestionOps | None:
@@ -115,12 +115,14 @@ class TcpTables:
             _unchain(head, tp)
         tp.ehash_next = None
 
-    def lookup_established(self, saddr: i64, sport: i64, daddr: i64, dport: i64) -> TcpControl | None:
-        """The socket for a segment from (saddr, sport) to (daddr, dport) (__inet_lookup_established)."""
+    def lookup_established(self, saddr: i64, sport: i64, daddr: i64, dport: i64, dif: i64 = 0) -> TcpControl | None:
+        """The socket for a segment from (saddr, sport) to (daddr, dport) by the device with index ``dif``
+        (__inet_lookup_established)."""
         tp = self.ehash.get(tuple_key(saddr, sport, dport))
         while tp is not None:
             if tp.rcv_saddr == daddr and tp.daddr == saddr and tp.dport == sport and tp.num == dport:
-                return tp
+                if inet_bound_dev_eq(tp.bound_dev_if, dif):
+                    return tp
             tp = tp.ehash_next
         return None
 
@@ -129,9 +131,9 @@ class TcpTables:
 
         ``chosen``: the port was not the user's choice (__inet_check_established).
         """
-        if self.lookup_established(tp.daddr, tp.dport, tp.saddr, port) is not None:
+        if self.lookup_established(tp.daddr, tp.dport, tp.saddr, port, tp.bound_dev_if) is not None:
             return False
-        tw = self.timewait.lookup(tp.daddr, tp.dport, tp.saddr, port)
+        tw = self.timewait.lookup(tp.daddr, tp.dport, tp.saddr, port, tp.bound_dev_if)
         return tw is None or tw.unique(chosen)
 
     # -- listening
@@ -148,8 +150,14 @@ class TcpTables:
             best = best_listener(listeners, 0, ifindex)
         if best is None or not best.reuseport or len(listeners) == 1:
             return best
-        flow = keyed_hash(self.ports.secret, b"listen %d %d %d %d" % (saddr, sport, daddr, dport)) & 0xFFFF_FFFF
-        return reuseport_select_sock(best, listeners, flow)
+        return reuseport_select_sock(best, listeners, self._flow_hash(saddr, sport, daddr, dport))
+
+    def _flow_hash(self, saddr: i64, sport: i64, daddr: i64, dport: i64) -> i64:
+        """32 bits of a flow, by a secret that is drawn when it is first needed (inet_ehashfn)."""
+        if self._ehash_secret is None:
+            self._ehash_secret = SipHashKey(self.net.entropy.take(_SECRET_LEN))
+        _, flow = siphash_3u32(saddr, daddr, sport << 16 | dport, self._ehash_secret)
+        return flow
 
     def add_listener(self, tp: TcpControl) -> None:
         self.listeners.setdefault(tp.num, []).append(tp)
@@ -163,19 +171,20 @@ class TcpTables:
     # -- secrets
 
     def secure_tcp_seq(self, saddr: i64, daddr: i64, sport: i64, dport: i64) -> i64:
-        """An initial sequence number (RFC 6528 section 3).
+        """An initial sequence number (RFC 6528 section 3), with SipHash as F.
 
         "ISN = M + F(localip, localport, remoteip, remoteport, secretkey)": M ticks every 64 ns, as Linux's does.
         """
-        message = b"%d %d %d %d" % (saddr, daddr, sport, dport)
-        return (keyed_hash(self.isn_secret, message) + (self.net.now >> 6)) & 0xFFFF_FFFF
+        _, low = siphash_3u32(saddr, daddr, sport << 16 | dport, self.net_secret)
+        return (low + (self.net.now >> 6)) & 0xFFFF_FFFF
 
     def secure_tcp_ts_off(self, saddr: i64, daddr: i64) -> i64:
         """Where a host pair's timestamp clock starts, ms (RFC 7323 section 5.4; secure_tcp_ts_off); 0 for all with
         tcp_timestamps 2."""
         if self.net.sysctl.tcp_timestamps != 1:
             return 0
-        return keyed_hash(self.ts_secret, b"%d %d" % (saddr, daddr)) & 0xFFFF_FFFF
+        _, low = siphash_2u32(saddr, daddr, self.ts_secret)
+        return low
 
 
 def best_listener(listeners: list[TcpControl], addr: i64, ifindex: i64) -> TcpControl | None:

@@ -170,7 +170,7 @@ def tcp_out_of_resources(tp: TcpControl, do_reset: bool) -> bool:
     if not tcp_check_oom(tp, shift):
         return False
     if do_reset or quiet <= TCP_TIMEWAIT_LEN or (tp.snd_wnd == 0 and tp.packets_out == 0):
-        tcp_send_active_reset(tp)
+        tcp_send_active_reset(tp, "out of memory")
     tcp_done(tp)
     tp.net.mib.tcpext.TCPAbortOnMemory += 1
     return True

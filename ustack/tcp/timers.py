@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from typing import TYPE_CHECKING
 
 from mypy_extensions import i64
 
@@ -17,7 +18,11 @@ from ustack.tcp.control import (
     ICSK_TIME_REO_TIMEOUT,
     ICSK_TIME_RETRANS,
     TCP_ATO_MIN,
+    TIMER_DELACK,
+    TIMER_PACING,
+    TIMER_RETRANSMIT,
     TcpControl,
+    TcpTimer,
 )
 from ustack.tcp.finish import tcp_send_active_reset, tcp_write_err
 from ustack.tcp.loss_probe import tcp_send_loss_probe
@@ -31,20 +36,23 @@ from ustack.tcp.timeout import (
     tcp_out_of_resources,
     tcp_retransmit_timer,
 )
+from ustack.tcp.trace import timer_facts, which_timer
 from ustack.tcp.transmit import tcp_send_ack
-from ustack.timer import Timer
+from ustack.trace.points import Point
+from ustack.trace.words import SocketGiven, socket_name
+
+if TYPE_CHECKING:
+    from ustack.trace.journey import Facts
 
 
-class RetransmitTimer(Timer):
+class RetransmitTimer(TcpTimer):
     """Retransmission, loss probe, reordering window or window probe: one timer that waits for one thing at a time."""
-
-    def __init__(self, tp: TcpControl) -> None:
-        super().__init__()
-        self.tp: TcpControl = tp
 
     def fire(self) -> None:
         tp = self.tp
         pending = tp.icsk_pending
+        if tp.net.tracer is not None:
+            tp.net.tracer.call(Point.TCP_WRITE_TIMER_HANDLER, which_timer(pending), timer_facts(tp))
         if tp.state == TCP_CLOSE or tp.state == TCP_LISTEN:
             tp.icsk_pending = ICSK_TIME_NONE
         elif pending == ICSK_TIME_REO_TIMEOUT:
@@ -59,43 +67,45 @@ class RetransmitTimer(Timer):
                 tcp_probe_timer(tp)
 
 
-class DelackTimer(Timer):
+class DelackTimer(TcpTimer):
     """An ACK has waited long enough."""
 
-    def __init__(self, tp: TcpControl) -> None:
-        super().__init__()
-        self.tp: TcpControl = tp
-
     def fire(self) -> None:
+        tracer = self.tp.net.tracer
+        if tracer is not None:
+            tracer.call(Point.TCP_DELACK_TIMER, "no data to carry the ACK", SocketGiven(self.tp))
+            tracer.resume(self.tp.journey)
         tcp_delack_timer(self.tp)
 
 
-class KeepaliveTimer(Timer):
+class KeepaliveTimer(TcpTimer):
     """Nothing has been heard for long."""
 
-    def __init__(self, tp: TcpControl) -> None:
-        super().__init__()
-        self.tp: TcpControl = tp
-
     def fire(self) -> None:
-        tcp_keepalive_timer(self.tp)
+        tp = self.tp
+        if tp.net.tracer is not None:
+            facts: Facts = {"socket": socket_name(tp), "probes_out": int(tp.probes_out)}
+            tp.net.tracer.call(Point.TCP_KEEPALIVE_TIMER, "", facts)
+        tcp_keepalive_timer(tp)
 
 
-class PacingTimer(Timer):
+class PacingTimer(TcpTimer):
     """The last burst has left: the next may go."""
 
-    def __init__(self, tp: TcpControl) -> None:
-        super().__init__()
-        self.tp: TcpControl = tp
-
     def fire(self) -> None:
+        tracer = self.tp.net.tracer
+        if tracer is not None:
+            tracer.call(Point.TCP_PACE_KICK, "the last burst has left", SocketGiven(self.tp))
         tcp_tsq_write(self.tp)
 
 
-def attach_timers(tp: TcpControl) -> None:
-    tp.retransmit_timer = RetransmitTimer(tp)
-    tp.delack_timer = DelackTimer(tp)
-    tp.keepalive_timer = KeepaliveTimer(tp)
+def tcp_new_timer(tp: TcpControl, kind: i64) -> TcpTimer:
+    """The timer of a connection that is ``kind`` (TIMER_…)."""
+    if kind == TIMER_RETRANSMIT:
+        return RetransmitTimer(tp)
+    if kind == TIMER_DELACK:
+        return DelackTimer(tp)
+    return PacingTimer(tp) if kind == TIMER_PACING else KeepaliveTimer(tp)
 
 
 def tcp_probe_timer(tp: TcpControl) -> None:
@@ -175,7 +185,7 @@ def tcp_keepalive_timer(tp: TcpControl) -> None:
     if elapsed < idle:
         tp.reset_keepalive_timer(idle - elapsed)
     elif keepalive_exhausted(tp, elapsed):
-        tcp_send_active_reset(tp)
+        tcp_send_active_reset(tp, "keepalive unanswered")
         tp.err_soft = tp.err_soft or errno.ETIMEDOUT
         tcp_write_err(tp)
     else:

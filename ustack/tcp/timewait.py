@@ -11,7 +11,7 @@ from mypy_extensions import i64
 
 from ustack.drop import Reason
 from ustack.routing.devinet import ipv4_is_loopback
-from ustack.sock import TCP_FIN_WAIT2, TCP_TIME_WAIT
+from ustack.sock import STATE_NAMES, TCP_FIN_WAIT2, TCP_TIME_WAIT
 from ustack.tcp.control import TCP_RTO_MIN, TCP_TIMEWAIT_LEN, TcpControl
 from ustack.tcp.mini import MiniSock, tcp_in_window, tcp_paws_reject
 from ustack.tcp.ports import tw_key
@@ -19,12 +19,15 @@ from ustack.tcp.reply import tcp_v4_send_reset
 from ustack.tcp.seq import after, before
 from ustack.tcp.tables import NO_ISN
 from ustack.timer import NSEC_PER_MSEC, NSEC_PER_SEC
+from ustack.trace.points import Point
+from ustack.trace.words import usec
 from ustack.wire import tcp as wire
 from ustack.wire.tcp import TCPHDR_ACK, TCPHDR_FIN, TCPHDR_RST, TCPHDR_SYN, TcpHeader
 
 if TYPE_CHECKING:
     from ustack.packet import Packet
     from ustack.tcp.ports import BindBucket
+    from ustack.trace.journey import Facts
 
 #: What lasts no longer than this is counted apart, as none that has waited (__inet_twsk_schedule).
 TW_KILL: Final[i64] = 4 * NSEC_PER_SEC
@@ -47,7 +50,7 @@ class TimeWait(MiniSock):
         self.ts_recent_stamp = tp.ts_recent_stamp if tp.tstamp_ok else 0
         self.tsoffset = tp.tsoffset
         self.tos: i64 = tp.tos
-        self.bound_dev_if: i64 = tp.bound_dev_if
+        self.bound_dev_if = tp.bound_dev_if
         self.entered: i64 = tp.net.now  #: TIME_WAIT (entry_stamp)
 
     def fire(self) -> None:
@@ -118,7 +121,7 @@ class TimeWait(MiniSock):
 def tcp_twsk_take(tp: TcpControl) -> i64:
     """Take the place of a TimeWait with ``tp``'s four-tuple, which was found to be ``unique``: the ISN to begin with,
     and its peer's last timestamp; NO_ISN if there is none."""
-    tw = tp.tables.timewait.lookup(tp.daddr, tp.dport, tp.rcv_saddr, tp.num)
+    tw = tp.tables.timewait.lookup(tp.daddr, tp.dport, tp.rcv_saddr, tp.num, tp.bound_dev_if)
     if tw is None:
         return NO_ISN
     tp.ts_recent = tw.ts_recent
@@ -133,6 +136,8 @@ def tcp_time_wait(tp: TcpControl, substate: i64, lasting: i64) -> None:
         net.mib.tcpext.TCPTimeWaitOverflow += 1
         return
     lasting = max(lasting, TCP_RTO_MIN)
+    if net.tracer is not None:
+        net.tracer.mark(Point.TCP_TIME_WAIT, f"{STATE_NAMES[int(substate)]} for {usec(int(lasting))}")
     if lasting <= TW_KILL:
         net.mib.tcpext.TWKilled += 1
     else:
@@ -143,6 +148,9 @@ def tcp_time_wait(tp: TcpControl, substate: i64, lasting: i64) -> None:
 def tcp_timewait_state_process(tw: TimeWait, packet: Packet, th: TcpHeader, listening: bool) -> i64:
     """A segment for a remembered connection. If it opens a new one, which it only may where somebody is ``listening``,
     the answer is the ISN to use for that; NO_ISN: the segment has been dealt with."""
+    if packet.journey is not None:
+        facts: Facts = {"rcv_nxt": int(tw.rcv_nxt), "snd_nxt": int(tw.snd_nxt)}
+        packet.journey.step(Point.TCP_TIMEWAIT_STATE_PROCESS, STATE_NAMES[int(tw.substate)], facts)
     options = wire.parse_options(packet.buf, th.options, th.payload)
     paws = tw.tstamp_ok and options.saw_tstamp and tcp_paws_reject(tw, options, th.flags & TCPHDR_RST != 0)
     end_seq = (th.seq + (th.end - th.payload) + (1 if th.flags & (TCPHDR_SYN | TCPHDR_FIN) else 0)) & 0xFFFF_FFFF
@@ -176,14 +184,14 @@ def fin_wait2(tw: TimeWait, packet: Packet, th: TcpHeader, end_seq: i64, paws: b
         tw.kill()
         return net.drop(packet, Reason.TCP_RESET)
     if th.flags & TCPHDR_SYN and not before(th.seq, tw.rcv_nxt):
-        tcp_v4_send_reset(tw.tables, packet, th, tw.mark)
+        tcp_v4_send_reset(tw.tables, packet, th, Reason.TCP_INVALID_SYN, tw.mark)
         tw.kill()
         return net.drop(packet, Reason.TCP_INVALID_SYN)
     if not th.flags & TCPHDR_ACK or not after(end_seq, tw.rcv_nxt) or end_seq == th.seq:
         return net.deliver(packet)
     if not th.flags & TCPHDR_FIN or end_seq != (tw.rcv_nxt + 1) & 0xFFFF_FFFF:
         net.mib.tcpext.TCPAbortOnData += 1
-        tcp_v4_send_reset(tw.tables, packet, th, tw.mark)
+        tcp_v4_send_reset(tw.tables, packet, th, Reason.TCP_ABORT_ON_DATA, tw.mark)
         tw.kill()
         return net.drop(packet, Reason.TCP_ABORT_ON_DATA)
     tw.substate = TCP_TIME_WAIT

@@ -8,6 +8,7 @@ from librt.strings import BytesWriter
 from mypy_extensions import i64
 
 from ustack.device.gso import TCP_CSUM_OFFSET
+from ustack.dst import dst_metric_advmss
 from ustack.packet import CHECKSUM_PARTIAL, COPYBREAK, NET_XMIT_DROP, SKB_GSO_TCP_ECN, SKB_GSO_TCPV4, Buffer, Packet
 from ustack.tcp.congestion.base import CA_EVENT_TX_START
 from ustack.tcp.control import ICSK_ACK_SCHED, ICSK_ACK_TIMER, TCP_ATO_MIN, TCP_ECN_OK, TIMESTAMP_LEN, TcpControl
@@ -16,7 +17,9 @@ from ustack.tcp.pacing import tcp_update_skb_after_send
 from ustack.tcp.prr import tcp_enter_cwr
 from ustack.tcp.rate import tcp_rate_skb_sent
 from ustack.tcp.stream import tcp_urg_pointer
+from ustack.tcp.trace import TransmitGiven
 from ustack.tcp.window import tcp_select_window
+from ustack.trace.points import Point
 from ustack.wire import tcp as wire
 from ustack.wire.checksum import fold
 from ustack.wire.tcp import TCPHDR_ACK, TCPHDR_CWR, TCPHDR_PSH, TCPHDR_RST, TCPHDR_SYN, TCPHDR_URG
@@ -25,8 +28,6 @@ if TYPE_CHECKING:
     from ustack.tcp.segment import TcpSkb
 
 NO_PIECES: Final[list[Buffer]] = []
-#: No path makes us advertise less (bytes; route.min_adv_mss).
-MIN_ADVMSS: Final[i64] = 256
 
 
 def tcp_transmit_skb(tp: TcpControl, skb: TcpSkb) -> i64:
@@ -92,6 +93,9 @@ def tcp_send_segment(tp: TcpControl, seq: i64, flags: i64, options: bytes, piece
         if length > gso_size:
             packet.gso_size = gso_size
             packet.gso_type = SKB_GSO_TCPV4 | SKB_GSO_TCP_ECN if flags & TCPHDR_CWR else SKB_GSO_TCPV4
+    if tp.net.tracer is not None:
+        facts = TransmitGiven(tp, packet, seq, ack_seq, flags, window, options, length)
+        tp.net.tracer.note(Point.TCP_TRANSMIT_SKB, "", facts)
     code = tp.tables.ipv4.ip_queue_xmit(tp, packet)
     if code == NET_XMIT_DROP:
         # our own device is the bottleneck: as good a sign of congestion as any
@@ -172,8 +176,8 @@ def tcp_syn_options(tp: TcpControl, flags: i64) -> bytes:
 def tcp_advertise_mss(tp: TcpControl) -> i64:
     """The MSS option: what it was, or less where the path has turned out narrower since (tcp_advertise_mss)."""
     dst = tp.dst_cache
-    if dst is not None and dst.advmss == 0 and dst.mtu - 40 < tp.advmss:
-        tp.advmss = max(dst.mtu - 40, MIN_ADVMSS)
+    if dst is not None:
+        tp.advmss = min(tp.advmss, dst_metric_advmss(dst))
     return tp.advmss
 
 
@@ -203,6 +207,8 @@ def tcp_event_data_sent(tp: TcpControl) -> None:
 
 def tcp_send_ack(tp: TcpControl) -> None:
     """Acknowledge everything received, now."""
+    if tp.net.tracer is not None:
+        tp.net.tracer.note(Point.TCP_SEND_ACK)
     tcp_send_bare(tp, tcp_acceptable_seq(tp), TCPHDR_ACK)
 
 
@@ -219,6 +225,8 @@ def tcp_queue_ack(tp: TcpControl) -> None:
     RFC 9293 SHLD-19 wants an ACK for at least every second full segment. Like a kernel behind GRO, one ACK answers
     what one batch of frames brought.
     """
+    if tp.net.tracer is not None:
+        tp.net.tracer.here(Point.TCP_QUEUE_ACK, "ACK with the batch" if tp.tables.batching else "ACK now")
     if not tp.tables.batching:
         tcp_send_ack(tp)
     elif not tp.ack_queued:

@@ -124,3 +124,21 @@ def ack_is_far(tp: TcpControl, now: i64) -> bool:
     if head is None:
         return True
     return head.sent_at + tp.srtt - now > min(tp.srtt >> 1, TSO_DEFER_MAX)
+
+
+def held_by(tp: TcpControl, held: i64) -> str:
+    """What keeps the first of the write queue: the answer of tcp_write_xmit's tests, or of those that left it early."""
+    if held == HELD_BY_RWND:
+        return "held by the receive window"
+    if held == HELD_BY_CWND:
+        return "held by cwnd"
+    if held == HELD:
+        skb = tp.send_head()
+        if skb is not None and skb.pcount > 1:
+            return "held: a larger burst is near (TSO)"
+        return "held by TCP_CORK" if tp.nonagle & TCP_NAGLE_CORK else "held by Nagle"
+    if tp.tcp_packets_in_flight() >= tp.snd_cwnd:
+        return "held by cwnd"
+    if tp.tsq_throttled:
+        return "held: the device's queue is busy (TSQ)"
+    return "held by pacing" if tp.tcp_wstamp > tp.net.now else "not sent"

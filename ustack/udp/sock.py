@@ -11,6 +11,8 @@ from mypy_extensions import i64
 from ustack.device.net_device import NETIF_F_HW_CSUM
 from ustack.ipv4.datagram import InetDatagramSock
 from ustack.sock import MSG_CONFIRM, MSG_MORE, error, int_value
+from ustack.trace.given import Numbers
+from ustack.trace.points import Point
 from ustack.udp.table import NOWHERE
 from ustack.wire import udp
 from ustack.wire.checksum import csum_tcpudp_nofold, fold
@@ -96,6 +98,8 @@ class UdpSock(InetDatagramSock):
         errno (ENETUNREACH, EHOSTUNREACH), EAGAIN (no port left), or the error a former datagram came back with.
         """
         length: i64 = len(data)
+        if self.net.tracer is not None:
+            self.net.tracer.note(Point.UDP_SENDMSG, "corked" if self.pending or flags & MSG_MORE else "")
         self.check_flags(length, flags)
         if self.pending is not None:
             return self._append(self.pending, data, flags)
@@ -125,6 +129,8 @@ class UdpSock(InetDatagramSock):
         partial = (
             dst.dev.features & NETIF_F_HW_CSUM != 0 and length + IP_HLEN + UDP_HLEN <= dst.mtu and not self.no_check_tx
         )
+        if self.net.tracer is not None:
+            self.net.tracer.note(Point.UDP_SEND_SKB, self._check_words(partial), Numbers("length", length))
         if not isinstance(data, bytes):
             data = bytes(data)  # a view's owner may write into it once we have returned
         out = BytesWriter()
@@ -141,6 +147,12 @@ class UdpSock(InetDatagramSock):
             return fold(csum_tcpudp_nofold(self.source, daddr, UDP_HLEN + len(data), IPPROTO_UDP))
         return udp_csum(self.source, daddr, self.num, dport, len(data), [data])
 
+    def _check_words(self, partial: bool) -> str:
+        """Who sums it."""
+        if self.no_check_tx:
+            return "checksum off (SO_NO_CHECK)"
+        return "checksum left to the device" if partial else "checksum computed"
+
     # -- corking
 
     def _append(self, cork: Cork, data: Buffer, flags: i64) -> int:
@@ -156,6 +168,8 @@ class UdpSock(InetDatagramSock):
         cork.pieces.append(bytes(data))
         cork.length += length
         self.pending = cork
+        if self.net.tracer is not None:
+            self.net.tracer.note(Point.IP_APPEND_DATA, "", {"pieces": len(cork.pieces), "length": int(cork.length)})
         if not self.corkflag and flags & MSG_MORE == 0:
             self.push_pending()
         return length
@@ -166,6 +180,8 @@ class UdpSock(InetDatagramSock):
         if cork is None:
             return
         self.pending = None
+        if self.net.tracer is not None:
+            self.net.tracer.note(Point.UDP_PUSH_PENDING_FRAMES, "", {"pieces": len(cork.pieces)})
         self.source = cork.source
         self.dst_cache = None  # ``source`` was another destination's meanwhile
         self._send(cork.dst, cork.target, cork.dport, b"".join(cork.pieces))
@@ -173,6 +189,8 @@ class UdpSock(InetDatagramSock):
     # -- receiving, options
 
     def try_recv(self) -> Datagram | None:
+        if self.net.tracer is not None:
+            self.net.tracer.note(Point.UDP_RECVMSG)
         datagram = self.dequeue()
         if datagram is not None:
             self.net.mib.udp.InDatagrams += 1  # RFC 2013: "delivered to UDP users", so not before

@@ -11,8 +11,10 @@ from ustack.drop import Reason
 from ustack.dst import to_many
 from ustack.ipv4.protocol import NetProtocol, inet_sk_rx_dst_set, sk_edemux
 from ustack.packet import CHECKSUM_NONE, Packet
+from ustack.trace.points import Point
+from ustack.trace.words import endpoint, socket_name
 from ustack.udp.sock import UdpSock
-from ustack.udp.table import CONNECTED, UdpTable
+from ustack.udp.table import CONNECTED, UdpTable, compute_score
 from ustack.wire import udp
 from ustack.wire.checksum import VALID, csum_partial, csum_tcpudp_nofold
 from ustack.wire.icmp import ICMP_DEST_UNREACH, ICMP_PORT_UNREACH
@@ -22,6 +24,7 @@ from ustack.wire.udp import NO_CHECKSUM, UDP_HLEN, UdpHeader
 
 if TYPE_CHECKING:
     from ustack.ipv4.datagram import Ip4Datagram
+    from ustack.trace.journey import Facts
 
 
 class Udp(NetProtocol):
@@ -48,6 +51,9 @@ class Udp(NetProtocol):
         header = udp.parse(packet.buf, packet.data, packet.end)
         if header is None or iph is None:
             return self.net.drop(packet, Reason.UDP_MALFORMED)
+        journey = packet.journey
+        if journey is not None:
+            journey.step(Point.UDP_RCV, "checksum " + checksum_words(packet, header), header_facts(iph, header))
         if packet.ip_summed == CHECKSUM_NONE and not checksum_ok(packet, iph, header):
             return self.net.drop(packet, Reason.UDP_CSUM)
         dst = packet.dst
@@ -61,13 +67,21 @@ class Udp(NetProtocol):
             inet_sk_rx_dst_set(early, packet)
         else:
             sk = self.table.lookup(iph.saddr, header.sport, iph.daddr, header.dport, dif)
+        if journey is not None:
+            journey.step(Point.UDP4_LIB_LOOKUP, "none" if sk is None else socket_name(sk), found(sk, iph, header, dif))
         if sk is None:
             return self._no_port(packet)
-        if not sk.has_room(header.end - header.payload):
+        room = sk.has_room(header.end - header.payload)
+        if journey is not None:
+            journey.step(Point.UDP_QUEUE_RCV_SKB, "room" if room else "full", buffer_facts(sk))
+        if not room:
             return self._full(sk, packet)
         data = packet.buf[header.payload : header.end]
+        datagram = Datagram(data, iph.saddr, header.sport, iph.daddr, dif, packet.tstamp)
+        if journey is not None:
+            datagram.follow(packet)
         self.net.deliver(packet)
-        sk.enqueue(Datagram(data, iph.saddr, header.sport, iph.daddr, dif, packet.tstamp))
+        sk.enqueue(datagram)
 
     def early_demux(self, packet: Packet, iph: Ipv4Header) -> None:
         """udp_v4_early_demux: a connected socket keeps the way its datagrams come."""
@@ -79,6 +93,8 @@ class Udp(NetProtocol):
             return
         sport, dport = u16(packet.buf, at), u16(packet.buf, at + 2)
         sk = self.table.demux_lookup(iph.saddr, sport, iph.daddr, dport, dev.ifindex)
+        if packet.journey is not None:
+            packet.journey.step(Point.UDP_V4_EARLY_DEMUX, "none" if sk is None else socket_name(sk))
         if sk is not None:
             sk_edemux(packet, sk, self.ip.routing.fib.genid)
 
@@ -90,6 +106,8 @@ class Udp(NetProtocol):
         sport, dport = u16(packet.buf, packet.transport_header), u16(packet.buf, packet.transport_header + 2)
         dif = 0 if packet.in_dev is None else packet.in_dev.ifindex
         sk = self.table.lookup(iph.daddr, dport, iph.saddr, sport, dif)
+        if packet.journey is not None:
+            packet.journey.step(Point.UDP4_LIB_ERR, "nobody's" if sk is None else socket_name(sk))
         if sk is None:
             self.net.mib.icmp.InErrors += 1
             return
@@ -115,14 +133,22 @@ class Udp(NetProtocol):
         """
         dif = 0 if packet.in_dev is None else packet.in_dev.ifindex
         listeners = self.table.listeners(iph.saddr, header.sport, iph.daddr, header.dport, dif)
+        journey = packet.journey
+        if journey is not None:
+            journey.step(Point.UDP4_LIB_MCAST_DELIVER, f"to {len(listeners)} sockets")
         if not listeners:
             return self.net.drop(packet, Reason.IGNORED_MULTI)
         data = packet.buf[header.payload : header.end]
         for sk in listeners:
             copy = packet if sk is listeners[-1] else packet.clone()
+            if journey is not None:
+                packet.journey = None  # that one socket takes it is not its end
+                copy.journey = journey if copy is packet else journey.fork()
             if sk.has_room(len(data)):
+                datagram = Datagram(data, iph.saddr, header.sport, iph.daddr, dif, packet.tstamp)
+                datagram.follow(copy)
                 self.net.deliver(packet)
-                sk.enqueue(Datagram(data, iph.saddr, header.sport, iph.daddr, dif, packet.tstamp))
+                sk.enqueue(datagram)
             else:
                 self._full(sk, copy)
 
@@ -133,3 +159,34 @@ def checksum_ok(packet: Packet, iph: Ipv4Header, header: UdpHeader) -> bool:
         return True
     pseudo = csum_tcpudp_nofold(iph.saddr, iph.daddr, header.end - packet.data, IPPROTO_UDP)
     return csum_partial(packet.buf, packet.data, header.end, pseudo) == VALID
+
+
+# -- for a trace
+
+
+def checksum_words(packet: Packet, header: UdpHeader) -> str:
+    """Who has checked it."""
+    if header.checksum == NO_CHECKSUM:
+        return "not sent"
+    return "checked here" if packet.ip_summed == CHECKSUM_NONE else "vouched for by the device"
+
+
+def header_facts(iph: Ipv4Header, header: UdpHeader) -> Facts:
+    return {
+        "from": endpoint(iph.saddr, header.sport),
+        "to": endpoint(iph.daddr, header.dport),
+        "length": int(header.end - header.payload),
+    }
+
+
+def found(sk: UdpSock | None, iph: Ipv4Header, header: UdpHeader, dif: i64) -> Facts:
+    """How well the socket fits."""
+    if sk is None:
+        return {"counters": "Udp.NoPorts"}
+    score = compute_score(sk, iph.saddr, header.sport, iph.daddr, header.dport, dif)
+    return {"score": int(score), "connected": sk.hashed == CONNECTED}
+
+
+def buffer_facts(sk: UdpSock) -> Facts:
+    """What its receive buffer holds, and may hold."""
+    return {"rmem": int(sk.rmem_alloc), "rcvbuf": int(sk.rcvbuf)}

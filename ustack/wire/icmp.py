@@ -166,6 +166,15 @@ def is_error(icmp_type: i64) -> bool:
     )
 
 
+def type_and_code(icmp_type: i64, code: i64) -> str:
+    """``3/3 port unreachable``, ``8/0 echo request``"""
+    if icmp_type == ICMP_DEST_UNREACH:
+        name = "need to frag" if code == ICMP_FRAG_NEEDED else _UNREACHABLE.get(int(code), "unreachable")
+    else:
+        name = _NAMES.get(int(icmp_type), "")
+    return f"{icmp_type}/{code} {name}".rstrip()
+
+
 def describe(header: IcmpHeader) -> str:
     """``ICMP echo request, id 7, seq 1``, ``ICMP port unreachable``"""
     kind = header.icmp_type

@@ -186,6 +186,8 @@ def test_flushing() -> None:
          Link(ifindex=2, flags=0x100 | 0x80 | 0x200, change=0x100 | 0x80 | 0x1000 | 0x200 | 0x20)),
         ("us0 up down", Link(ifindex=2, flags=0, change=1)),
         ("us0", Link(ifindex=2, flags=0)),
+        ("us0 master us1", Link(ifindex=2, flags=0, master=3)),
+        ("us0 nomaster up", Link(ifindex=2, flags=1, change=1, master=0)),
     ],
 )  # fmt: skip
 def test_setting(line: str, link: Link) -> None:
@@ -207,7 +209,10 @@ def test_setting(line: str, link: Link) -> None:
         ("set us0 name a-name-of-16-chr", 255, '"name" not a valid ifname'),
         ("set us0 arp maybe", 1, 'argument of "arp" must be "on" or "off", not "maybe"'),
         ("set us0 us1", 255, 'either "dev" is duplicate, or "us1" is a garbage'),
-        ("set us0 master us1", 2, "Operation not supported"),
+        ("set us0 master us9", 255, 'argument "us9" is wrong: Device does not exist'),
+        ("set us0 type bridge", 2, "Operation not supported"),
+        ("add br0 type bridge stp_state 1", 2, "Operation not supported"),
+        ("add a/b type bridge", 255, '"dev" not a valid ifname'),
         ("add foo", 1, 'Not enough information: "type" argument is required\n'),
         ("add foo type dummy", 2, "Operation not supported"),
         ("show us9", 1, 'Device "us9" does not exist.\n'),

@@ -22,7 +22,7 @@ OBJECTS: Final = {
 CHANGES: Final = ("show", "add", "replace", "change", "del", "flush")
 VERBS: Final = {
     "addr": CHANGES,
-    "link": ("show", "set"),
+    "link": ("show", "set", "add", "del"),
     "route": (*CHANGES, "append", "prepend", "get", "save", "load"),
     "rule": ("show", "add", "del", "flush"),
     "neigh": (*CHANGES, "get"),

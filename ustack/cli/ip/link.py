@@ -1,4 +1,4 @@
-"""ip link: show and set."""
+"""ip link: show and set; add and delete, which only bridges can be."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from ustack.cli.ip.words import (
     unsigned,
 )
 from ustack.device.net_device import IFF_ALLMULTI, IFF_MULTICAST, IFF_NOARP, IFF_PROMISC, IFF_UP, dev_valid_name
+from ustack.routing.uapi import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE
 from ustack.rtnl.messages import Link
 
 if TYPE_CHECKING:
@@ -45,7 +46,9 @@ def do_link(session: Session, argv: list[str]) -> int:
     if verb in ("add", "replace"):
         if "type" not in words.rest():
             raise Mistake('Not enough information: "type" argument is required\n', FAILURE)
-        raise Refused(errno.EOPNOTSUPP)
+        link = LinkGrammar(session, words, adding=True).parse()
+        session.change("new", link, NLM_F_CREATE | (NLM_F_EXCL if verb == "add" else NLM_F_REPLACE))
+        return 0
     if verb == "delete":
         session.change("del", LinkGrammar(session, words).parse())
         return 0
@@ -55,18 +58,23 @@ def do_link(session: Session, argv: list[str]) -> int:
 class LinkGrammar:
     """Reads what is to become of a device."""
 
-    def __init__(self, session: Session, words: Words) -> None:
+    def __init__(self, session: Session, words: Words, *, adding: bool = False) -> None:
+        """``adding``: a device that there is not yet."""
         self.session: Session = session
         self.words: Words = words
+        self.adding: bool = adding
         self.link = Link(flags=0)
         self.device: str = ""
         self.mac: bytes | None = None
 
     def parse(self) -> Link:
         read_words(self.words, self, KEYWORDS, self._device)
-        if not self.device:
+        if self.adding:
+            self.link.name = self.link.name or self.device
+        elif not self.device:
             raise Mistake('Not enough information: "dev" argument is required.\n')
-        self.link.ifindex = self.session.need_device(self.device)
+        else:
+            self.link.ifindex = self.session.need_device(self.device)
         if self.mac is not None:
             if len(self.mac) != MAC_LENGTH:
                 text = f"Invalid address length {len(self.mac)} - must be {MAC_LENGTH} bytes\n"
@@ -134,6 +142,23 @@ class LinkGrammar:
             second_value("mtu", word)
         self.link.mtu = integer(word, 'Invalid "mtu" value\n')
 
+    def master(self) -> None:
+        word = self.words.take()
+        self.link.master = self.session.find_device(word)
+        if not self.link.master:
+            invalid(word, "Device does not exist\n")
+
+    def nomaster(self) -> None:
+        self.link.master = 0
+
+    def kind(self) -> None:
+        """What follows is about that kind of device; of a bridge all is as it is by default."""
+        if not self.adding:
+            self.missing()
+        self.link.kind = self.words.take()
+        if self.link.kind != "bridge" or self.words:
+            raise Refused(errno.EOPNOTSUPP)
+
     def missing(self) -> None:
         """What ustack's devices do not have."""
         raise Refused(errno.EOPNOTSUPP)
@@ -157,10 +182,11 @@ KEYWORDS: Final[list[tuple[str, bool, Callable[[LinkGrammar], None]]]] = [
     ("promisc", False, LinkGrammar.promisc),
     ("trailers", False, LinkGrammar.trailers),
     ("arp", False, LinkGrammar.arp),
-    ("master", False, LinkGrammar.missing),
-    ("nomaster", False, LinkGrammar.missing),
+    ("master", False, LinkGrammar.master),
+    ("nomaster", False, LinkGrammar.nomaster),
     ("alias", False, LinkGrammar.missing),
     ("group", False, LinkGrammar.missing),
+    ("type", True, LinkGrammar.kind),
 ]
 
 
@@ -183,6 +209,7 @@ class LinkFilter:
         self.ifindex: int = 0
         self.kind: str | None = None
         self.up: bool = False
+        self.master: int | None = None  #: whose ports; 0: those of none
         self.nothing: bool = False  #: a device is asked about that cannot be
 
     def read(self, words: Words, word: str) -> None:
@@ -195,21 +222,20 @@ class LinkFilter:
                 number(text, 'Invalid "group" value\n')
                 self.nothing = text != "0"
         elif word == "master":
-            self._no_master(words.take())
+            self._master(words.take())
         elif word == "vrf":
             invalid(words.take(), "Not a valid VRF name\n")
         elif word == "nomaster":
-            pass
+            self.master = 0
         elif word == "type":
             self.kind = words.take()
         else:
             self._device(words.take() if word == "dev" else word)
 
-    def _no_master(self, name: str) -> None:
-        """No device of ours has one."""
-        if not self.session.find_device(name):
+    def _master(self, name: str) -> None:
+        self.master = self.session.find_device(name)
+        if not self.master:
             invalid(name, "Device does not exist\n")
-        self.nothing = True
 
     def _device(self, word: str) -> None:
         if matches(word, "help"):
@@ -231,6 +257,7 @@ class LinkFilter:
         return (
             not self.nothing
             and (self.kind is None or self.kind == link.kind)
+            and (self.master is None or self.master == (link.master or 0))
             and (not self.up or bool((link.flags or 0) & IFF_UP))
         )
 

@@ -87,6 +87,8 @@ class LinkPrinter:
         out.put("mtu", link.mtu, f"mtu {link.mtu} ")
         if link.qdisc:
             out.put("qdisc", link.qdisc, f"qdisc {link.qdisc} ")
+        if link.master:
+            out.put("master", self.session.device(link.master), f"master {self.session.device(link.master)} ")
         if link.operstate:
             out.put("operstate", link.operstate, f"state {link.operstate} ")
         if mode:
@@ -112,7 +114,7 @@ class LinkPrinter:
 
     def _details(self, link: Link) -> None:
         out, flags = self.out, link.flags or 0
-        promiscuous, all_multicast = int(flags & IFF_PROMISC > 0), int(flags & IFF_ALLMULTI > 0)
+        promiscuous, all_multicast = link.promiscuity, int(flags & IFF_ALLMULTI > 0)
         out.put("promiscuity", promiscuous, f" promiscuity {promiscuous} ")
         out.put("allmulti", all_multicast, f" allmulti {all_multicast} ")
         out.put("min_mtu", link.min_mtu, f"minmtu {link.min_mtu} ")

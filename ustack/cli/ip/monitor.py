@@ -122,7 +122,7 @@ class Monitor:
                 LinkPrinter(session, out).head(what, queue=False)
             elif isinstance(what, Nexthop):
                 print_nexthop(session, out, what)
-            else:
+            elif isinstance(what, Netconf):
                 print_netconf(out, what)
             out.text("\n")
             out.close()

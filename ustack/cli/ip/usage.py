@@ -20,9 +20,11 @@ Usage: {program} addr {{ add | change | replace }} CIDR [ peer PREFIX ] [ broadc
 SCOPE := global | site | link | host | NUMBER
 """,
     "link": """\
-Usage: {program} link show [ [ dev ] DEV ] [ up ] [ type KIND ]
+Usage: {program} link show [ [ dev ] DEV ] [ up ] [ type KIND ] [ master DEV | nomaster ]
        {program} link set [ dev ] DEV [ up | down ] [ mtu N ] [ address MAC ] [ name NAME ] [ txqueuelen N ]
-                      [ {{ arp | promisc | multicast | allmulticast }} {{ on | off }} ]
+                      [ {{ arp | promisc | multicast | allmulticast }} {{ on | off }} ] [ master BRIDGE | nomaster ]
+       {program} link add [ name ] NAME [ address MAC ] [ mtu N ] [ up ] type bridge
+       {program} link delete [ dev ] BRIDGE
 """,
     "route": """\
 Usage: {program} route {{ show | flush }} [ [ to ] [ root | match | exact ] PREFIX ] [ table TABLE | all ]
