@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from xml.etree import ElementTree
@@ -162,12 +164,30 @@ def test_the_drawing_of_the_states_has_the_tables_arrows(floors: str) -> None:
     assert len(drawn) == len(table)
 
 
+def stations(file: Path) -> list[str]:
+    """What a packet's way leads past: hosts, and functions in order."""
+    if not file.is_file():
+        pytest.skip("the tests stand alone here, beside no drawings")
+    return [
+        text.text or "" for text in ElementTree.parse(file).iter(f"{SVG}text") if text.get("class") in ("host", "fn")
+    ]
+
+
+def test_the_drawing_of_the_muffins_way_is_what_its_command_draws(tmp_path: Path) -> None:
+    """ustack lab labs/muffin.toml --trace udp --svg labs/muffin.svg makes it anew."""
+    there = stations(TREE / "labs" / "muffin.svg")
+    new = tmp_path / "new.svg"
+    command = [sys.executable, "-m", "ustack", "lab", "-q", str(TREE / "labs" / "muffin.toml"), "--trace", "udp"]
+    subprocess.run([*command, "--svg", str(new)], check=True, capture_output=True, timeout=50)
+    assert stations(new) == there
+
+
 # -- README.md
 
 
 def test_every_python_example_compiles() -> None:
     examples = blocks("python")
-    assert len(examples) == 3
+    assert len(examples) == 4
     for example in examples:
         compile(example, "README.md", "exec")
 
@@ -180,6 +200,12 @@ def test_the_simulation_runs_as_it_stands(capsys: pytest.CaptureFixture[str]) ->
     first, second = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r"\d\.\d{3} s of virtual time, \d+ frames lost", first)
     assert first == second
+
+
+def test_the_laboratory_built_by_a_program_runs_as_it_stands(capsys: pytest.CaptureFixture[str]) -> None:
+    (example,) = [text for text in blocks("python") if "Network(" in text]
+    exec(compile(example, "README.md", "exec"), {})
+    assert re.fullmatch(r" +0\.\d{6}  a: answered: b'muffin'\n", capsys.readouterr().out)
 
 
 def test_the_configurations_are_ones() -> None:

@@ -5,6 +5,7 @@
     tools/bench profile MODE        where the time goes: ping tcp-send tcp-recv udp-echo udp-echo-32 connrate
     tools/bench fib                 routing tables of the Internet's size, beside pytricia and py-radix
     tools/bench tcp                 one stream and eight, and over a line that loses frames, beside the kernel
+    tools/bench lab                 a thousand hosts in one process, in virtual time
 
 Needs the right to make network namespaces and TAP devices (root). It judges nothing: the floors stand beside the
 figures, the status is 0 whatever they are.
@@ -21,7 +22,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from benchlib import environments, fib, report, tcp
+from benchlib import environments, fib, laboratory, report, tcp
 from benchlib.lab import Unavailable
 from benchlib.measure import LOAD, Bench, Effort, Row
 from benchlib.prefixes import FULL_FEED
@@ -59,6 +60,7 @@ class Options(argparse.Namespace):
     loss_secs: float
     rtt: float
     rate: float
+    hosts: int
 
     @property
     def quick(self) -> bool:
@@ -70,7 +72,7 @@ def parse() -> Options:
         prog="tools/bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("command", nargs="?", choices=["all", "quick", "profile", "fib", "tcp"], default="all")
+    add("command", nargs="?", choices=["all", "quick", "profile", "fib", "tcp", "lab"], default="all")
     add("mode", nargs="?", default="", help="what profile looks at")
     add("--rounds", type=int, help="how often everything is measured; medians are shown  [3, quick: 1]")
     add("--secs", type=float, help="seconds of each bulk and echo measurement  [4, quick: 2]")
@@ -85,6 +87,7 @@ def parse() -> Options:
     add("--routes", type=int, default=FULL_FEED, metavar="N", help=f"fib: in the large table  [{FULL_FEED}]")
     add("--svg", type=Path, default=Path("lookups.svg"), metavar="FILE", help="fib: the drawing  [lookups.svg]")
     add("--interpreted", action="store_true", help="profile: the sources, by cProfile; fib, tcp: the sources")
+    add("--hosts", type=int, default=laboratory.HOSTS, metavar="N", help=f"lab: in one process  [{laboratory.HOSTS}]")
     add("--losses", default="0.001,0.01,0.03", metavar="LIST", help="tcp: of each frame  [0.001,0.01,0.03]")
     add("--loss-secs", type=float, default=10.0, metavar="S", help="tcp: of each transfer with loss  [10]")
     add("--rtt", type=float, default=20.0, metavar="MS", help="tcp: of the line that loses  [20]")
@@ -201,6 +204,15 @@ def run_tcp(options: Options) -> None:
     tcp.run(python, form, parts, line, *effort, options.json, say)
 
 
+def forms_of(options: Options) -> dict[str, str]:
+    """The Pythons that have the stack in its two forms, or in those of them that ``--only`` names."""
+    wanted = (options.only or "compiled,interpreted").split(",")
+    forms = {"interpreted": sys.executable} if "interpreted" in wanted else {}
+    if "compiled" in wanted:
+        forms = {"compiled": options.python or environments.compiled_python(), **forms}
+    return forms
+
+
 def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
@@ -219,6 +231,8 @@ def main() -> int:
             run_profile(options)
         elif options.command == "tcp":
             run_tcp(options)
+        elif options.command == "lab":
+            laboratory.run(forms_of(options), options.hosts, options.rounds or 3, options.json, say)
         elif options.command == "fib":
             python = sys.executable if options.interpreted else options.python
             fib.run(python, options.routes, options.rounds or 3, options.secs or 3.0, options.svg, options.json, say)
