@@ -23,8 +23,9 @@ HOST: Final = "192.0.2.1"
 SERVICES: Final = "echo,discard,chargen,http"
 #: A second between ARP requests is Linux's, and long for a test.
 IMPATIENT: Final = ("--sysctl", "net.ipv4.neigh.default.retrans_time_ms=200")
-#: Seconds that anything here may take, on a machine that is busy with other things.
-PATIENCE: Final = 20.0
+#: Seconds that anything here may take, on a machine that is busy with other things; USTACK_PATIENCE times as many where
+#: that says so, as on an emulated processor.
+PATIENCE: Final = 20.0 * float(os.environ.get("USTACK_PATIENCE", "1"))
 
 
 def ustack(*arguments: str, **options: object) -> subprocess.Popen[str]:

@@ -40,6 +40,7 @@ def lost(status: dict[str, Any]) -> dict[str, int]:
     return found | {name: stats[name] for name in ("rx_errors", "tx_errors", "tx_dropped") if stats[name]}
 
 
+@pytest.mark.vm
 def test_the_page(daemon: RunningDaemon) -> None:
     text = output(*CURL, "-i", f"{URL}/")
     assert text.startswith("HTTP/1.1 200 OK") and "<h1>ustack</h1>" in text

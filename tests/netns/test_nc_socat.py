@@ -50,6 +50,7 @@ def through(*command: str, data: bytes) -> bytes:
 # -- into the stack
 
 
+@pytest.mark.vm
 def test_netcat_talks_to_echo(daemon: RunningDaemon) -> None:
     assert through("nc", "-N", STACK, "7", data=b"hello, muffin\n") == b"hello, muffin\n"
     data = pattern(5 * MEGABYTE)
@@ -81,6 +82,7 @@ def test_datagrams_are_echoed(daemon: RunningDaemon) -> None:
         assert sha256(echoed) == sha256(data), size
 
 
+@pytest.mark.vm
 def test_a_closed_port_refuses(daemon: RunningDaemon) -> None:
     status, text = program("nc", "-v", "-w", "5", STACK, "4747")
     assert status == 1 and "refused" in text
@@ -108,6 +110,7 @@ def data(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.vm
 def test_our_nc_sends_to_netcat(daemon: RunningDaemon, data: Path) -> None:
     with (
         data.open("rb") as file,
@@ -119,6 +122,7 @@ def test_our_nc_sends_to_netcat(daemon: RunningDaemon, data: Path) -> None:
         assert (server.wait(PATIENCE), sender.wait(PATIENCE)) == (0, 0)
 
 
+@pytest.mark.vm
 def test_netcat_sends_to_our_nc(daemon: RunningDaemon, data: Path) -> None:
     with (
         data.open("rb") as file,
@@ -152,6 +156,7 @@ def test_our_nc_with_datagrams(daemon: RunningDaemon) -> None:
         assert server.stdout.readline() == b"another\n"
 
 
+@pytest.mark.vm
 def test_nobody_listens(daemon: RunningDaemon) -> None:
     assert run_ustack("nc", HOST, "4747")[0] == 1
     status, _, err = run_ustack("nc", "-v", HOST, "4747")

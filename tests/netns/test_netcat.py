@@ -27,6 +27,7 @@ def daemon(namespace: Namespace, tmp_path: Path) -> Iterator[RunningDaemon]:
         yield running
 
 
+@pytest.mark.vm
 def test_towards_the_host(daemon: RunningDaemon) -> None:
     with kernel.create_server((HOST, 0)) as server:
         nc = ustack("nc", "-N", HOST, str(server.getsockname()[1]))
@@ -42,6 +43,7 @@ def test_towards_the_host(daemon: RunningDaemon) -> None:
         assert finish(nc) == (0, "welcome\n", "")
 
 
+@pytest.mark.vm
 def test_listening(daemon: RunningDaemon) -> None:
     nc = ustack("nc", "-v", "-l", "8080")
     assert nc.stderr is not None

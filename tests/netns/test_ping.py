@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from tests.netns.daemon import HOST, IMPATIENT, STACK, RunningDaemon, run_ustack
+from tests.netns.daemon import HOST, IMPATIENT, PATIENCE, STACK, RunningDaemon, run_ustack
 from tests.netns.programs import output, program, status_of
 
 if TYPE_CHECKING:
@@ -31,11 +31,12 @@ def answered(text: str) -> tuple[int, int]:
 
 def ping(*options: str, address: str = STACK) -> str:
     """What ping prints: it compares the data, and says so if it is not what it sent."""
-    text = output("ping", "-n", "-i", "0.01", "-W", "2", *options, address)
+    text = output("ping", "-n", "-i", f"{PATIENCE / 400:g}", "-W", f"{PATIENCE / 10:g}", *options, address)
     assert "wrong" not in text and "DUP!" not in text and "truncated" not in text, text
     return text
 
 
+@pytest.mark.vm
 @pytest.mark.parametrize("options", [(), ("--no-offload",)], ids=["offload", "plain"])
 def test_every_size_is_answered(namespace: Namespace, tmp_path: Path, options: tuple[str, ...]) -> None:
     with RunningDaemon(tmp_path, *options) as daemon:
@@ -95,6 +96,7 @@ def test_many_in_flight_lose_nothing(namespace: Namespace, tmp_path: Path) -> No
         assert answered(output("ping", "-n", "-q", "-f", "-l", "100", "-c", "2000", STACK)) == (2000, 2000)
 
 
+@pytest.mark.vm
 def test_options_come_back(namespace: Namespace, tmp_path: Path) -> None:
     """RFC 1122 3.2.2.6: a record route or timestamp option of an echo is updated and sent back in the reply."""
     with RunningDaemon(tmp_path):
@@ -104,6 +106,7 @@ def test_options_come_back(namespace: Namespace, tmp_path: Path) -> None:
     assert len(re.findall(STACK, stamps.partition("TS:")[2])) >= 2, stamps
 
 
+@pytest.mark.vm
 def test_a_broadcast_is_not_answered(namespace: Namespace, tmp_path: Path) -> None:
     """icmp_echo_ignore_broadcasts, on since Linux 2.6.14."""
     with RunningDaemon(tmp_path) as daemon:
@@ -113,6 +116,7 @@ def test_a_broadcast_is_not_answered(namespace: Namespace, tmp_path: Path) -> No
     assert counters["Icmp.InEchos"] == 2 and "Icmp.OutEchoReps" not in counters
 
 
+@pytest.mark.vm
 def test_every_address_of_the_stack_answers(namespace: Namespace, tmp_path: Path, host: Host) -> None:
     with RunningDaemon(tmp_path, "--addr", "192.0.2.20/24", "--addr", "198.51.100.2/24"):
         host.add_route("198.51.100.0/24", dev="us0")
@@ -131,6 +135,7 @@ def arping(address: str, count: int, *options: str) -> tuple[int, str]:
     return program("arping", "-c", str(count), interface, "us0", *options, address)
 
 
+@pytest.mark.vm
 def test_arping_hears_the_stack_and_nobody_else(namespace: Namespace, tmp_path: Path) -> None:
     with RunningDaemon(tmp_path) as daemon:
         mac = next(dev["mac"] for dev in status_of(daemon)["devices"] if dev["name"] == "us0")
@@ -141,6 +146,7 @@ def test_arping_hears_the_stack_and_nobody_else(namespace: Namespace, tmp_path: 
         assert "lladdr" not in output("ip", "neighbour", "show", "192.0.2.3")
 
 
+@pytest.mark.vm
 def test_the_kernel_resolves_and_keeps_the_stack(namespace: Namespace, tmp_path: Path, host: Host) -> None:
     with RunningDaemon(tmp_path) as daemon:
         mac = next(dev["mac"] for dev in status_of(daemon)["devices"] if dev["name"] == "us0")
@@ -173,6 +179,7 @@ def test_what_the_stack_cannot_ping(namespace: Namespace, tmp_path: Path) -> Non
         assert status == 1 and "Network is unreachable" in out
 
 
+@pytest.mark.vm
 def test_a_ttl_that_is_used_up_is_told(namespace: Namespace, tmp_path: Path, host: Host) -> None:
     """The host routes, and is the gateway of the stack."""
     from ustack.io.host import write_sysctl

@@ -9,6 +9,7 @@ from tests.oracle.forwarding import judge_forwarding
 from tests.oracle.frames import Frames, router
 
 
+@pytest.mark.vm
 @pytest.mark.usefixtures("kernel")
 def test_both_routers_send_the_same(router_seed: int) -> None:
     """TTL, checksums, options, fragments; ICMP errors field by field with source and quote; redirects."""
