@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 BR_DEFAULT_AGEING_TIME: Final[i64] = 300 * NSEC_PER_SEC
 #: Stations that are learned at most. Linux has no limit unless told one (fdb_max_learned): we always have.
 FDB_MAX_LEARNED: Final = 16_384
-#: "Cleanup minimum 10 milliseconds apart"
+#: Two cleanups are at least so far apart.
 _CLEANUP_APART: Final[i64] = 10 * NSEC_PER_MSEC
 
 # what br_fdb_update has done

@@ -53,7 +53,7 @@ class Ipv4Input(PacketHandler):
     def ip_rcv_core(self, packet: Packet) -> bool:
         """RFC 1122 3.2.1: version, header length, checksum, total length. True: ``packet.iph`` is set; else dropped."""
         if packet.pkt_type == PACKET_OTHERHOST:
-            # "When the interface is in promisc. mode, drop all the crap that it receives, do not try to analyse it."
+            # a promiscuous device shows it to captures; it is none of ours to judge
             self.net.drop(packet, Reason.OTHERHOST)
             return False
         self.net.mib.ip.InReceives += 1

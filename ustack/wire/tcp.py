@@ -184,7 +184,7 @@ def _option_size(b: bytes, at: i64, end: i64) -> i64:
     if at + 1 >= end:
         return 0
     size = i64(b[at + 1])
-    return 0 if size < 2 or at + size > end else size  # "silly options", "don't parse partial options"
+    return 0 if size < 2 or at + size > end else size  # shorter than itself, or cut off
 
 
 def _take_option(found: TcpOptions, b: bytes, at: i64, kind: i64, size: i64) -> None:
