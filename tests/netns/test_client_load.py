@@ -103,9 +103,10 @@ def test_two_hundred_at_once(daemon: RunningDaemon) -> None:
 
         in_threads(200, work)
     states = Counter(settled(daemon))
-    # a loss probe of a FIN may reach a kernel that has closed already; its RST ends TIME_WAIT (RFC 1337)
-    probes = status_of(daemon)["counters"].get("TcpExt.TCPLossProbes", 0)
-    assert set(states) == {"TIME-WAIT"} and 200 - probes <= states["TIME-WAIT"] <= 200
+    # whatever reaches a kernel that has closed already, a probe or the answer to a FIN that came twice, is answered by
+    # a RST, which ends TIME_WAIT (RFC 1337): not all of them need still be there
+    assert set(states) == {"TIME-WAIT"} and states["TIME-WAIT"] <= 200
+    assert status_of(daemon)["counters"]["TcpExt.TW"] == 200, "every one of them came to it"
 
 
 @pytest.mark.heavy
