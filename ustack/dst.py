@@ -26,6 +26,20 @@ RTN_THROW: Final = 9
 RTN_NAT: Final = 10  #: never was; the number is taken
 RTN_XRESOLVE: Final = 11
 RTN_MAX: Final = 11
+#: As ip-route(8) calls them.
+RTN_NAMES: Final[dict[int, str]] = {
+    RTN_UNICAST: "unicast",
+    RTN_LOCAL: "local",
+    RTN_BROADCAST: "broadcast",
+    RTN_ANYCAST: "anycast",
+    RTN_MULTICAST: "multicast",
+    RTN_BLACKHOLE: "blackhole",
+    RTN_UNREACHABLE: "unreachable",
+    RTN_PROHIBIT: "prohibit",
+    RTN_THROW: "throw",
+    RTN_NAT: "nat",
+    RTN_XRESOLVE: "xresolve",
+}
 
 #: The header has 16 bits for the length (include/net/ip.h).
 IP_MAX_MTU: Final[i64] = 0xFFFF

@@ -79,17 +79,11 @@ def change(house: House, mtu: int) -> None:
 def events(guest: Guest) -> list[Event]:
     """Those that have come so far."""
     found: list[Event] = []
-    while True:
-        guest.house.spin()
-        try:
-            message = guest.socket.recv(control.MESSAGE_MAX)
-        except BlockingIOError:
-            return found
-        if not message:
-            return found
+    for message in guest.arrived():
         event = control.decode_answer(message)
         assert isinstance(event, Event)
         found.append(event)
+    return found
 
 
 # -- requests

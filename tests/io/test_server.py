@@ -79,6 +79,18 @@ class Guest:
                 return answer, fd
             self.house.spin()
 
+    def arrived(self) -> Iterator[bytes]:
+        """The messages of a stream that have come so far."""
+        while True:
+            self.house.spin()
+            try:
+                message = self.socket.recv(control.MESSAGE_MAX)
+            except BlockingIOError:
+                return
+            if not message:
+                return
+            yield message
+
     def failure(self, request: control.Request) -> int:
         answer = self.ask(request)
         assert isinstance(answer, control.Failed)

@@ -66,18 +66,12 @@ def told(guest: Guest) -> list[TraceEvent]:
     """What has come so far."""
     found: list[TraceEvent] = []
     reader = control.AnswerReader()
-    while True:
-        guest.house.spin()
-        try:
-            message = guest.socket.recv(control.MESSAGE_MAX)
-        except BlockingIOError:
-            return found
-        if not message:
-            return found
+    for message in guest.arrived():
         event = reader.feed(message)
         if event is not None:
             assert isinstance(event, TraceEvent)
             found.append(event)
+    return found
 
 
 def lose(house: House) -> None:

@@ -322,12 +322,10 @@ class Socket:
         self._wait(lambda: self.inner.connect(address))
 
     def getsockname(self) -> Address:
-        addr, port = self.inner.getsockname().pair()
-        return addr, int(port)
+        return self.inner.getsockname().pair()
 
     def getpeername(self) -> Address:
-        addr, port = self.inner.getpeername().pair()
-        return addr, int(port)
+        return self.inner.getpeername().pair()
 
     def setsockopt(self, level: int, name: int, value: int | bytes) -> None:
         self.inner.setsockopt(level, name, value)
@@ -379,8 +377,7 @@ class Socket:
 
     def recvfrom(self, size: int, flags: int = 0) -> tuple[bytes, Address]:
         data, where = self._wait(lambda: self.inner.recvfrom(size, flags))
-        addr, port = where.pair()
-        return data, (addr, int(port))
+        return data, where.pair()
 
     def recvall(self) -> bytes:
         """Everything up to the end of the stream."""

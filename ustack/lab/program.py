@@ -253,12 +253,10 @@ class ProgramSocket:
         self.inner.shutdown(how)
 
     def getsockname(self) -> Address:
-        addr, port = self.inner.getsockname().pair()
-        return addr, int(port)
+        return self.inner.getsockname().pair()
 
     def getpeername(self) -> Address:
-        addr, port = self.inner.getpeername().pair()
-        return addr, int(port)
+        return self.inner.getpeername().pair()
 
     def setsockopt(self, level: int, name: int, value: int | bytes) -> None:
         self.inner.setsockopt(level, name, value)
@@ -296,8 +294,7 @@ class ProgramSocket:
 
     async def recvfrom(self, size: int = RECV_MAX, flags: int = 0) -> tuple[bytes, Address]:
         data, where = await self._ready(lambda: self.inner.recvfrom(size, flags))
-        addr, port = where.pair()
-        return data, (addr, int(port))
+        return data, where.pair()
 
     async def recvall(self) -> bytes:
         """Everything up to the end of the stream."""

@@ -8,19 +8,7 @@ from typing import TYPE_CHECKING, Final
 from mypy_extensions import i64
 
 from ustack.drop import Reason
-from ustack.dst import (
-    RTN_ANYCAST,
-    RTN_BLACKHOLE,
-    RTN_BROADCAST,
-    RTN_LOCAL,
-    RTN_MULTICAST,
-    RTN_NAT,
-    RTN_PROHIBIT,
-    RTN_THROW,
-    RTN_UNICAST,
-    RTN_UNREACHABLE,
-    RTN_XRESOLVE,
-)
+from ustack.dst import RTN_NAMES, RTN_UNICAST
 from ustack.routing.fib_types import FIB_ERRORS
 from ustack.routing.uapi import (
     FR_ACT_BLACKHOLE,
@@ -42,19 +30,6 @@ if TYPE_CHECKING:
     from ustack.routing.flow import Flow
     from ustack.trace.journey import Facts
 
-_TYPES: Final[dict[int, str]] = {
-    RTN_UNICAST: "unicast",
-    RTN_LOCAL: "local",
-    RTN_BROADCAST: "broadcast",
-    RTN_ANYCAST: "anycast",
-    RTN_MULTICAST: "multicast",
-    RTN_BLACKHOLE: "blackhole",
-    RTN_UNREACHABLE: "unreachable",
-    RTN_PROHIBIT: "prohibit",
-    RTN_THROW: "throw",
-    RTN_NAT: "nat",
-    RTN_XRESOLVE: "xresolve",
-}
 _TABLES: Final[dict[int, str]] = {RT_TABLE_LOCAL: "local", RT_TABLE_MAIN: "main", RT_TABLE_DEFAULT: "default"}
 #: While nobody has added a rule, these three stand for their tables.
 _DEFAULT_RULES: Final[dict[int, int]] = {RT_TABLE_LOCAL: 0, RT_TABLE_MAIN: 32766, RT_TABLE_DEFAULT: 32767}
@@ -67,7 +42,7 @@ _ACTIONS: Final[dict[int, str]] = {
 
 def type_name(rt_type: i64) -> str:
     """``unicast``"""
-    return _TYPES.get(int(rt_type), str(rt_type))
+    return RTN_NAMES.get(int(rt_type), str(rt_type))
 
 
 def table_name(tb_id: i64) -> str:

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from ustack.trace.journey import Facts
 
 _NETIDS: Final = {6: "tcp", 17: "udp", 1: "icmp"}
-_NSEC_PER_USEC: Final = 1000
 
 
 def endpoint(addr: i64, port: i64) -> str:
@@ -83,7 +82,7 @@ def usec(ns: i64) -> str:
     if ns < 0:
         return "unknown"
     if ns < 1_000_000:
-        return f"{ns / _NSEC_PER_USEC:g} us"
+        return f"{ns / 1_000:g} us"
     if ns < 1_000_000_000:
         return f"{ns / 1_000_000:g} ms"
     return f"{ns / 1_000_000_000:g} s"

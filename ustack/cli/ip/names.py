@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from ustack.cli.ip.words import U8, U32, hexadecimal, matches, unsigned
+from ustack.dst import RTN_NAMES, RTN_UNSPEC
 
 #: The first that names a number counts.
 FOLDERS: Final = ("/etc/iproute2", "/usr/lib/iproute2", "/usr/share/iproute2")
@@ -20,10 +21,7 @@ SCOPES: Final = {0: "global", 200: "site", 253: "link", 254: "host", 255: "nowhe
 IP_PROTOCOLS: Final = {1: "icmp", 2: "igmp", 6: "tcp", 17: "udp", 33: "dccp", 47: "gre", 58: "ipv6-icmp", 132: "sctp"}
 
 #: Route types by number, and as they may be abbreviated: whole, or from the first letters on, in this order.
-TYPES: Final = {
-    0: "none", 1: "unicast", 2: "local", 3: "broadcast", 4: "anycast", 5: "multicast", 6: "blackhole",
-    7: "unreachable", 8: "prohibit", 9: "throw", 10: "nat", 11: "xresolve",
-}  # fmt: skip
+TYPES: Final = {RTN_UNSPEC: "none"} | RTN_NAMES
 WHOLE_TYPES: Final = {"local": 2, "nat": 10, "brd": 3, "throw": 9}
 SHORT_TYPES: Final = (3, 4, 5, 8, 7, 6, 11, 1)
 
