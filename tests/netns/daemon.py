@@ -86,8 +86,10 @@ class RunningDaemon:
             del os.environ["USTACK_CONTROL"]
         else:
             os.environ["USTACK_CONTROL"] = self.before
-        if self.process.poll() is None:
+        if self.process.returncode is None:  # the test has neither ended it nor waited for its end
+            early = self.process.poll() is not None
             status, log = self.terminate()
+            assert not early, f"the daemon ended by itself, status {status}: {log}"
             assert status == 0, log
             assert "Traceback" not in log, log
 
