@@ -101,6 +101,7 @@ class Reason(IntEnum):
     IGNORED_MULTI = auto()  #: UDP multicast or broadcast without a listener
     TCP_NOT_UNICAST = auto()  #: sent to more hosts than one
     TCP_MALFORMED = auto()
+    TCP_TRUNCATED = auto()  #: shorter than a header, or than its header says that it is
     TCP_CSUM = auto()
     TCP_MINTTL = auto()
     TCP_FLAGS = auto()  #: a combination of flags without meaning in this state

@@ -1,8 +1,8 @@
 """The queue beside a socket's data: what became of what was sent (Linux sk_error_queue, struct sock_exterr_skb).
 
 recvmsg with MSG_ERRQUEUE takes from it, and POLLERR says that there is something. It holds completions of MSG_ZEROCOPY
-and the times at which bytes were sent and acknowledged (SO_TIMESTAMPING). It is bounded as in Linux: by the receive
-buffer, at what an skb without data weighs.
+and the times at which bytes were sent and acknowledged (SO_TIMESTAMPING), and the ICMP error that has ended an open. It
+is bounded as in Linux: by the receive buffer, at what an skb without data weighs.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ IP_RECVERR: Final = 11
 SCM_TIMESTAMPING: Final = 37
 
 # ee_origin and ee_code (include/uapi/linux/errqueue.h)
+SO_EE_ORIGIN_ICMP: Final = 2
 SO_EE_ORIGIN_TIMESTAMPING: Final = 4
 SO_EE_ORIGIN_ZEROCOPY: Final = 5
 SO_EE_CODE_ZEROCOPY_COPIED: Final = 1
@@ -35,6 +36,7 @@ SOF_TIMESTAMPING_TX_SCHED: Final[i64] = 1 << 8
 SOF_TIMESTAMPING_TX_ACK: Final[i64] = 1 << 9
 SOF_TIMESTAMPING_OPT_TSONLY: Final[i64] = 1 << 11
 SOF_TIMESTAMPING_OPT_STATS: Final[i64] = 1 << 12
+SOF_TIMESTAMPING_BIND_PHC: Final[i64] = 1 << 15
 SOF_TIMESTAMPING_OPT_ID_TCP: Final[i64] = 1 << 16
 SOF_TIMESTAMPING_MASK: Final[i64] = (1 << 19) - 1
 
@@ -46,8 +48,10 @@ SCM_TSTAMP_ACK: Final = 2
 #: SKB_TRUESIZE(0): what an entry is charged as, bytes.
 ENTRY_SIZE: Final[i64] = 768
 
-#: struct sock_extended_err, and the sockaddr_in of an offender, which these have not.
+_AF_INET: Final = 2
+#: struct sock_extended_err, and the sockaddr_in of an offender, which only an ICMP error has.
 _EXTENDED_ERR: Final = Struct("=IBBBxII16x")
+_OFFENDER: Final = Struct("=H2x4s8x")
 #: struct scm_timestamping: by software, two that are no more or not here.
 _TIMESTAMPING: Final = Struct("=qq32x")
 
@@ -63,6 +67,20 @@ class ExtendedError:
         self.data: i64 = data
         self.tstamp: i64 = tstamp
         self.length: i64 = 0
+
+
+class IcmpError(ExtendedError):
+    """What an ICMP error said: its type, who sent it, and of the datagram it quotes the destination and the payload."""
+
+    def __init__(
+        self, errno_: i64, icmp_type: i64, code: i64, info: i64, offender: i64, addr: i64, port: i64, payload: bytes
+    ) -> None:
+        super().__init__(errno_, SO_EE_ORIGIN_ICMP, code, info, 0)
+        self.icmp_type: i64 = icmp_type
+        self.offender: i64 = offender
+        self.addr: i64 = addr
+        self.port: i64 = port
+        self.payload: bytes = payload
 
 
 class ErrorQueue:
@@ -95,17 +113,40 @@ class ErrorQueue:
         return self.add(sk, ExtendedError(0, SO_EE_ORIGIN_ZEROCOPY, SO_EE_CODE_ZEROCOPY_COPIED, low, high))
 
 
-def inet_recv_error(sk: Sock) -> Message:
-    """The oldest entry, as control messages; EAGAIN if there is none (ip_recv_error).
-
-    Of the data that a time belongs to nothing is shown, whatever room there is: MSG_TRUNC says that it is missing.
-    """
+def sock_dequeue_err_skb(sk: Sock) -> ExtendedError:
+    """Take the oldest entry; SO_ERROR is that of the next one if ICMP has sent it. EAGAIN if there is none."""
     queue = sk.error_queue
     if queue is None or not queue.entries:
         raise error(errno.EAGAIN)
     entry = queue.entries.popleft()
+    if queue.entries and queue.entries[0].origin == SO_EE_ORIGIN_ICMP:
+        sk.err = queue.entries[0].errno
+    elif entry.origin == SO_EE_ORIGIN_ICMP:
+        sk.err = 0
     if queue.entries:
         sk.observer.error_report(sk)
+    return entry
+
+
+def icmp_message(entry: IcmpError, length: i64) -> Message:
+    """What was quoted, from where it should have gone, and by whom."""
+    size: i64 = len(entry.payload)
+    flags: i64 = MSG_ERRQUEUE | MSG_TRUNC if size > length else MSG_ERRQUEUE
+    message = Message(entry.payload[:length], entry.addr, entry.port, flags)
+    packed = _EXTENDED_ERR.pack(entry.errno, entry.origin, entry.icmp_type, entry.code, entry.info, 0)
+    offender = _OFFENDER.pack(_AF_INET, int(entry.offender).to_bytes(4, "big"))
+    message.control = [(SOL_IP, IP_RECVERR, packed[:16] + offender)]
+    return message
+
+
+def inet_recv_error(sk: Sock, length: i64 = 0x7FFF_FFFF) -> Message:
+    """The oldest entry, as control messages; EAGAIN if there is none (ip_recv_error).
+
+    Of the data that a time belongs to nothing is shown, whatever room there is: MSG_TRUNC says that it is missing.
+    """
+    entry = sock_dequeue_err_skb(sk)
+    if isinstance(entry, IcmpError):
+        return icmp_message(entry, length)
     message = Message(b"", 0, 0, MSG_ERRQUEUE | MSG_TRUNC if entry.length else MSG_ERRQUEUE)
     message.control = control = []
     if entry.tstamp and sk.tsflags & SOF_TIMESTAMPING_SOFTWARE:

@@ -96,6 +96,7 @@ _TEXTS: Final = {code: os.strerror(code) for code in errno.errorcode}
 
 #: A C int in the machine's order.
 _INT: Final = Struct("=i")
+_UINT: Final = Struct("=I")
 
 
 def int_value(value: int | bytes) -> int:
@@ -106,6 +107,11 @@ def int_value(value: int | bytes) -> int:
         raise error(errno.EINVAL)
     number: int = _INT.unpack_from(value)[0]
     return number
+
+
+def octets_value(value: int | bytes) -> bytes:
+    """An option's value as the bytes that it is: an int is four."""
+    return value if isinstance(value, bytes) else _UINT.pack(value & 0xFFFF_FFFF)
 
 
 def error(code: int) -> OSError:
@@ -167,6 +173,7 @@ class Sock:
         self.rcv_saddr: i64 = 0  #: inet_rcv_saddr: what we are bound to, 0 for any
         self.daddr: i64 = 0
         self.num: i64 = 0  #: inet_num: the local port, or a raw socket's protocol
+        self.sport: i64 = 0  #: inet_sport: the port that it has or had last, which getsockname goes on telling
         self.dport: i64 = 0
         self.bound_dev_if: i64 = 0
         self.bound_addr: bool = False  #: SOCK_BINDADDR_LOCK
@@ -194,7 +201,8 @@ class Sock:
         self.oobinline: bool = False
         self.rcvlowat: i64 = 1
         self.no_check_tx: bool = False
-        self.linger: i64 = -1  #: SO_LINGER seconds, -1 for off
+        self.linger: i64 = -1  #: SO_LINGER seconds, -1 for off, ...
+        self.lingertime: i64 = 0  #: ... and what they were last, which it still tells (sk_lingertime)
         self.rcvbuf_locked: bool = False  #: SO_RCVBUF was set: no autotuning (SOCK_RCVBUF_LOCK)
         self.sndbuf_locked: bool = False
         self.max_pacing_rate: i64 = PACING_UNLIMITED  #: SO_MAX_PACING_RATE, bytes a second
@@ -296,6 +304,16 @@ class Sock:
     def meminfo(self) -> list[int]:
         """SO_MEMINFO: rmem_alloc, rcvbuf, wmem_alloc, sndbuf, forward_alloc, wmem_queued, optmem, backlog, drops."""
         return [int(self.rmem_alloc), int(self.rcvbuf), int(self.wmem_alloc), int(self.sndbuf), 0, 0, 0, 0, 0]
+
+    def set_peek_off(self, offset: i64) -> None:
+        """SO_PEEK_OFF: how far MSG_PEEK begins behind what would be read next, negative for not at all."""
+        raise error(errno.EOPNOTSUPP)
+
+    def get_peek_off(self) -> i64:
+        raise error(errno.EOPNOTSUPP)
+
+    def options_changed(self) -> None:
+        """IP_OPTIONS: what packets carry has changed its length (icsk_sync_mss)."""
 
     def set_timestamping(self, flags: i64) -> None:
         """SO_TIMESTAMPING: what is to be told of, checked already. EINVAL if the numbering cannot begin yet."""

@@ -10,6 +10,7 @@ import pytest
 
 from tests.inet.doubles import World, fake
 from ustack.device.net_device import NetDevice
+from ustack.error_queue import SOF_TIMESTAMPING_BIND_PHC, SOF_TIMESTAMPING_TX_SOFTWARE
 from ustack.inet.family import SOCK_DGRAM, SOCK_RAW, SOCK_STREAM
 from ustack.inet.options import (
     INT_MAX,
@@ -23,6 +24,7 @@ from ustack.inet.options import (
     SO_KEEPALIVE,
     SO_LINGER,
     SO_MARK,
+    SO_MAX_PACING_RATE,
     SO_NO_CHECK,
     SO_OOBINLINE,
     SO_PRIORITY,
@@ -37,6 +39,7 @@ from ustack.inet.options import (
     SO_SNDBUFFORCE,
     SO_SNDLOWAT,
     SO_SNDTIMEO,
+    SO_TIMESTAMPING,
     SO_TYPE,
     SOL_SOCKET,
 )
@@ -149,10 +152,10 @@ def test_marks_need_the_right(world: World) -> None:
 def test_linger(world: World) -> None:
     sock = world.socket(SOCK_STREAM)
     assert sock.getsockopt(SOL_SOCKET, SO_LINGER) == pack("=ii", 0, 0)
-    for on, seconds, kept in ((1, 0, 0), (5, 30, 30), (0, 30, -1), (1, -1, INT_MAX)):
+    for on, seconds, kept, told in ((1, 0, 0, 0), (5, 30, 30, 30), (0, 40, -1, 30), (1, -1, INT_MAX, INT_MAX)):
         sock.setsockopt(SOL_SOCKET, SO_LINGER, pack("=ii", on, seconds))
         assert sock.sk.linger == kept
-        assert sock.getsockopt(SOL_SOCKET, SO_LINGER) == pack("=ii", kept >= 0, max(kept, 0))
+        assert sock.getsockopt(SOL_SOCKET, SO_LINGER) == pack("=ii", kept >= 0, told), "the last time is remembered"
     for value in (1, bytes(7)):
         assert refused(sock, SO_LINGER, value) == errno.EINVAL
 
@@ -192,14 +195,14 @@ def test_binding_to_a_device(world: World) -> None:
     sock = world.socket(SOCK_DGRAM, cred=NOBODY_CRED)
     assert sock.getsockopt(SOL_SOCKET, SO_BINDTODEVICE) == b""
     assert refused(sock, SO_BINDTODEVICE, b"eth8\0") == errno.ENODEV
-    assert refused(sock, SO_BINDTODEVICE, 1) == errno.EINVAL
+    assert refused(sock, SO_BINDTODEVICE, 1) == errno.ENODEV, "an int is four bytes of a name"
     sock.setsockopt(SOL_SOCKET, SO_BINDTODEVICE, b"eth7\0garbage")
     assert sock.sk.bound_dev_if == dev.ifindex == sock.getsockopt(SOL_SOCKET, SO_BINDTOIFINDEX)
     assert sock.getsockopt(SOL_SOCKET, SO_BINDTODEVICE) == b"eth7\0"
     assert refused(sock, SO_BINDTODEVICE, b"") == errno.EPERM, "to undo it takes CAP_NET_RAW"
     root = world.socket(SOCK_DGRAM)
     root.setsockopt(SOL_SOCKET, SO_BINDTOIFINDEX, dev.ifindex)
-    root.setsockopt(SOL_SOCKET, SO_BINDTODEVICE, b"")
+    root.setsockopt(SOL_SOCKET, SO_BINDTODEVICE, 0)
     assert root.sk.bound_dev_if == 0
     assert refused(root, SO_BINDTOIFINDEX, -1) == errno.EINVAL
 
@@ -243,3 +246,18 @@ def test_other_levels_are_the_protocols(world: World) -> None:
     assert fake(sock).calls == [("setsockopt", 1, pack("=i", 1))]
     assert sock.getsockopt(6, 1) == 4711
     assert refused(sock, 1, 1, level=255) == errno.ENOPROTOOPT
+
+
+def test_timestamping_is_a_structure_of_eight_bytes(world: World) -> None:
+    """struct so_timestamping: flags and bind_phc; no device here has a clock of its own to bind to."""
+    sock = world.socket(SOCK_STREAM)
+    sock.setsockopt(SOL_SOCKET, SO_TIMESTAMPING, SOF_TIMESTAMPING_TX_SOFTWARE)
+    assert sock.getsockopt_bytes(SOL_SOCKET, SO_TIMESTAMPING, 300) == pack("=Ii", SOF_TIMESTAMPING_TX_SOFTWARE, 0)
+    assert sock.getsockopt_bytes(SOL_SOCKET, SO_TIMESTAMPING, 4) == pack("=I", SOF_TIMESTAMPING_TX_SOFTWARE)
+    assert refused(sock, SO_TIMESTAMPING, SOF_TIMESTAMPING_BIND_PHC) == errno.EINVAL
+
+
+def test_a_pacing_rate_of_more_bytes_than_a_long_begins_with_one(world: World) -> None:
+    sock = world.socket(SOCK_STREAM)
+    sock.setsockopt(SOL_SOCKET, SO_MAX_PACING_RATE, pack("=QQ", 1 << 40, 7))
+    assert sock.getsockopt_bytes(SOL_SOCKET, SO_MAX_PACING_RATE, 16) == pack("=Q", 1 << 40)

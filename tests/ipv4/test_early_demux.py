@@ -106,7 +106,7 @@ def test_a_segment_that_is_too_short_for_its_header_is_left_to_tcp() -> None:
             frame = ethernet.header(pair.dev_b.mac, pair.dev_a.mac, ETH_P_IP)
             packet = Packet(frame + ip_packet(l4, 6, str_to_addr(A), str_to_addr(B)), pair.dev_b)
             pair.b.devices.netif_receive_skb(packet)
-        assert drops.reasons == [Reason.TCP_MALFORMED] * 3
+        assert drops.reasons == [Reason.TCP_TRUNCATED] * 3
 
 
 def test_the_loopback_device_needs_none() -> None:

@@ -229,13 +229,13 @@ def test_a_packet_of_nobody(protocol: int, df: bool, frag_off: int, fixed_ident:
     assert (idents == [0, 0, 0]) is fixed_ident
 
 
-def test_a_locked_path_mtu_forbids_df() -> None:
-    """ip_dont_fragment: the path says less than any datagram may be cut to, so routers must be free to cut."""
+def test_df_is_the_senders_to_choose_where_the_path_mtu_is_locked() -> None:
+    """What TCP sends without a socket has it always: "Please enforce IP_DF and IPID==0" (tcp_v4_init)."""
     host = Host()
     host.routing.update_pmtu(Flow(PEER), 68)
     dst = to(host, PEER)
     host.ip_output.ip_build_and_send_pkt(Packet(b"reply"), dst, OURS, PEER, IPPROTO_TCP, 0, 64, True)
-    assert (dst.mtu, head(host.eth0.take()[0]).frag_off) == (552, 0)
+    assert (dst.mtu, head(host.eth0.take()[0]).frag_off) == (552, IP_DF)
 
 
 def test_a_large_reply_is_fragmented() -> None:

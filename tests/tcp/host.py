@@ -12,6 +12,7 @@ from ustack.device.e1000 import E1000, NO_OFFLOAD
 from ustack.device.ring import NicRegisters
 from ustack.inet.family import SOCK_STREAM
 from ustack.inet.sockaddr import AF_INET
+from ustack.sock import TCP_SYN_RECV, TCP_SYN_SENT
 from ustack.stack import Stack
 from ustack.tcp.sock import TcpSock
 from ustack.timer import NSEC_PER_MSEC, NSEC_PER_SEC
@@ -226,10 +227,19 @@ class Host:
             assert csum_partial(frame, start, end, pseudo) == M32 >> 16, "the stack sent a wrong checksum"
         segment = Segment(self.now, frame, iph, th)
         segment.gso_size = gso_size
-        self.emitted += 1 if not gso_size else (len(segment.data) + gso_size - 1) // gso_size
+        if not self._again(segment):
+            self.emitted += 1 if not gso_size else (len(segment.data) + gso_size - 1) // gso_size
         self._learn(segment)
         self.out.append(segment)
         return False
+
+    def _again(self, segment: Segment) -> bool:
+        """True if a socket has sent all of it before: Tcp.OutSegs does not count it (a request's SYN-ACKs it does)."""
+        if segment.dport != self.pport or segment.flags & 4 or segment.end == segment.seq:
+            return False
+        if segment.flags & TCPHDR_SYN:
+            return bool(self.irs) and segment.seq == self.irs and self.tp.state in (TCP_SYN_SENT, TCP_SYN_RECV)
+        return (segment.end - self.irs - self.acked - 1) & M32 >= 1 << 31
 
     def _learn(self, segment: Segment) -> None:
         """What a TCP would remember of a segment of its own connection."""

@@ -147,7 +147,7 @@ class Peer(Host):
         """Since the mark packets were dropped for ``reasons``, in this order, and these counters moved and no other.
 
         Counters of the Tcp and TcpExt groups go by their own name, others as ``Icmp_InMsgs``. Tcp.InSegs and OutSegs
-        need not be said: they must equal what was injected and what came out.
+        need not be said: they must equal what was injected and what came out for the first time.
         """
         expected: dict[str, int] = {}
         for name, value in counters.items():

@@ -214,10 +214,16 @@ def test_d_sack_of_our_own_is_not_asked_for_without_limit() -> None:
 
 
 def test_what_was_thrown_away_is_not_said_to_be_here() -> None:
-    """Nobody reads any more: what waited beyond a hole is gone with its reader, and its SACK with it."""
+    """What waits beyond a hole stays when its reader goes, but not when the FIN comes before it: nor does its SACK."""
     with established(sack=True) as c:
         c.inject("A", bytes(100), seq=101)
         assert c.expect("A", ack=1).sacks == [((c.iss + 101) & M32, (c.iss + 201) & M32)]
         c.app_close()
-        assert c.expect("FA", seq=1, ack=1).sacks == []
+        assert c.expect("FA", seq=1, ack=1).sacks == [((c.iss + 101) & M32, (c.iss + 201) & M32)]
         invariants.check(c.tp)
+        c.inject("FA", seq=1, ack=1)
+        assert c.expect("A", seq=2, ack=2).sacks == [((c.iss + 101) & M32, (c.iss + 201) & M32)]  # sent before
+        invariants.check(c.tp)
+        c.inject("FA", seq=1, ack=1)
+        assert [end for _, end in c.expect("A", seq=2, ack=2).sacks] == [(c.iss + 2) & M32]  # D-SACK
+        c.inject("A", seq=2, ack=2)

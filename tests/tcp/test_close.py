@@ -8,6 +8,7 @@ from struct import pack
 import pytest
 
 from tests.tcp.peer import (
+    M32,
     MSEC,
     SEC,
     Peer,
@@ -23,6 +24,7 @@ from tests.tcp.peer import (
 from ustack.drop import Reason
 from ustack.inet.options import SO_LINGER, SOL_SOCKET
 from ustack.sock import POLLHUP, POLLIN, POLLOUT, POLLRDHUP
+from ustack.tcp.control import TCP_URG_VALID
 from ustack.tcp.delack import TICK
 from ustack.tcp.options import IPPROTO_TCP, TCP_LINGER2
 from ustack.tcp.states import State
@@ -113,7 +115,7 @@ def test_data_before_the_fin_goes_first_and_the_fin_rides_on_it() -> None:
     """3.10.4: "Queue this until all preceding SENDs have been segmentized, then form a FIN segment"."""
     with established(mss=100, window=100) as c:
         c.app_send(bytes(150))
-        c.expect("A", seq=1, data=bytes(100))
+        c.expect("PA", seq=1, data=bytes(100))
         c.app_close()
         c.silent()
         c.inject("A", ack=101)
@@ -208,9 +210,43 @@ def test_text_beyond_the_peers_fin_is_ignored(constructor: object) -> None:
     with constructor() as c:
         state = c.state
         c.inject("PA", b"ghost", seq=2, ack=1)
-        c.inject("PA", b"XYghost", seq=0, ack=1)
         assert c.in_state(state) and not c.tp.receive_queue and c.tp.ofo is None
-        c.out.clear()
+        c.silent()
+        c.counted()
+
+
+@pytest.mark.parametrize("constructor", [close_wait, closing, last_ack])
+def test_text_across_the_peers_fin_resets(constructor: object) -> None:
+    """It begins before the FIN and goes on behind it: like text for a reader who is gone (tcp_rcv_state_process)."""
+    assert callable(constructor)
+    with constructor() as c:
+        estab = int(c.in_state(State.CLOSE_WAIT))
+        c.inject("PA", b"XYghost", seq=0, ack=1)
+        c.expect("R", seq=1)
+        assert c.in_state(State.CLOSE)
+        c.counted(Reason.TCP_ABORT_ON_DATA, OutRsts=1, TCPAbortOnData=1, EstabResets=estab, CurrEstab=-estab)
+
+
+@pytest.mark.parametrize("constructor", [close_wait, closing, last_ack])
+def test_a_second_fin_further_on_is_one_more_number_and_no_more(constructor: object) -> None:
+    """Its text ends where the first FIN did, so that none of it lies beyond."""
+    assert callable(constructor)
+    with constructor() as c:
+        state = c.state
+        c.inject("FA", b"x", seq=1, ack=1)
+        assert c.in_state(state) and not c.tp.receive_queue
+        c.run(100 * MSEC)
+        c.expect("A", ack=3)
+
+
+@pytest.mark.parametrize("constructor", [close_wait, closing, last_ack])
+def test_an_urgent_pointer_beyond_the_peers_fin_is_taken(constructor: object) -> None:
+    """Sixth step: Linux looks at it before it looks at the state."""
+    assert callable(constructor)
+    with constructor() as c:
+        c.inject("UA", b"ghost", seq=2, ack=1, urg=2)
+        assert c.tp.urg_data == TCP_URG_VALID | ord("h") and not c.tp.receive_queue
+        c.silent()
 
 
 def test_what_came_out_of_order_beyond_a_fin_is_forgotten() -> None:
@@ -287,6 +323,47 @@ def test_so_linger_with_a_time_closes_in_order() -> None:
         c.expect("FA", seq=1)
 
 
+# -- text beyond a hole
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_our_fin_and_the_ack_of_theirs_still_report_what_came_out_of_order(half: bool) -> None:
+    """tcp_fin sends the ACK before it drops the out-of-order queue; closing does not touch that queue at all."""
+    with established(peer=Peer(sack=True)) as c:
+        c.inject("A", b"late", seq=101)
+        assert c.expect("A", seq=1, ack=1).sacks == [((c.iss + 101) & M32, (c.iss + 105) & M32)]
+        if half:
+            c.app_shutdown()
+        else:
+            c.app_close()
+        assert len(c.expect("FA", seq=1, ack=1).sacks) == 1
+        c.inject("A", ack=2, seq=1)
+        c.inject("FA", ack=2, seq=1)
+        assert len(c.expect("A", seq=2, ack=2).sacks) == int(half)  # of an orphan's only a TIME_WAIT socket is left
+        assert c.in_state(State.TIME_WAIT)
+
+
+def test_a_crossing_fin_is_acknowledged_before_data_goes_on() -> None:
+    with established(mss=500, window=1001) as c:
+        c.app_send(b"x" * 1500)
+        c.app_shutdown()
+        c.out.clear()
+        c.inject("FA", ack=501)
+        c.expect("A", seq=1001, ack=2)
+        c.expect("FPA", seq=1001, ack=2, data=b"x" * 500)
+        assert c.in_state(State.CLOSING)
+        c.inject("R", seq=2)
+
+
+def test_a_reset_of_ours_tells_the_window_too() -> None:
+    with established() as c:
+        c.inject("PA", b"unread")
+        c.run(SEC)
+        c.out.clear()
+        c.app_close()
+        assert c.expect("RA", seq=1, ack=7).window > 60_000
+
+
 # -- data for nobody
 
 
@@ -299,12 +376,10 @@ def test_data_after_close_is_answered_with_rst(state: State) -> None:
         c.expect("R", seq=2)
         assert c.in_state(State.CLOSE)
         c.silent(until=100 * SEC)
-        c.counted(
-            Reason.TCP_ABORT_ON_DATA,
-            OutRsts=1,
-            TCPAbortOnData=1,
-            TCPDelivered=int(state is State.FIN_WAIT1),
-        )
+        if state is State.FIN_WAIT1:
+            c.counted(Reason.TCP_ABORT_ON_DATA, OutRsts=1, TCPAbortOnData=1, TCPDelivered=1)
+        else:
+            c.counted(Reason.TCP_ABORT_ON_DATA, OutRsts=1)  # a TIME_WAIT socket answers: tcp_timewait_state_process
 
 
 def test_data_after_shutdown_of_both_directions_is_answered_with_rst() -> None:
@@ -383,12 +458,74 @@ def test_a_negative_tcp_linger2_does_without_fin_wait2(late: bool) -> None:
     with fin_wait2() if late else established() as c:
         c.app_setsockopt(IPPROTO_TCP, TCP_LINGER2, -1)
         c.app_close()
-        if not late:
+        if late:
+            c.expect("RA", seq=2, ack=1)
+            c.counted(TCPAbortOnLinger=1, OutRsts=1)
+        else:
             c.expect("FA", seq=1)
             c.inject("A", ack=2)
-        c.expect("RA", seq=2, ack=1)
+            c.expect("R", seq=2)  # as for data: tcp_rcv_state_process has tcp_v4_do_rcv answer the ACK
+            c.counted(
+                Reason.TCP_ABORT_ON_DATA,
+                OutRsts=1,
+                TCPAbortOnData=1,
+                TCPDelivered=1,
+                TCPOrigDataSent=1,
+                TCPPureAcks=1,
+                CurrEstab=-1,
+            )
         assert c.in_state(State.CLOSE)
         c.silent(until=100 * SEC)
+
+
+def test_beyond_a_minute_fin_wait2_lasts_in_the_socket() -> None:
+    """tcp_fin_time() - TCP_TIMEWAIT_LEN passes by the keepalive timer, and as much again in a TIME_WAIT socket."""
+    with established() as c:
+        c.app_setsockopt(IPPROTO_TCP, TCP_LINGER2, 90)
+        c.app_close()
+        c.expect("FA", seq=1)
+        c.inject("A", ack=2)
+        c.mark()
+        c.silent(until=29 * SEC)
+        assert c.in_state(State.FIN_WAIT2) and len(c.stack.tcp.tables.timewait) == 0
+        c.counted()
+        c.silent(until=31 * SEC)
+        assert c.in_state(State.FIN_WAIT2) and len(c.stack.tcp.tables.timewait) == 1
+        c.counted(TW=1)
+        c.silent(until=59 * SEC)
+        assert c.in_state(State.FIN_WAIT2)
+        c.silent(until=61 * SEC)
+        assert c.in_state(State.CLOSE)
+
+
+def test_a_fin_that_is_not_next_leaves_the_orphan_a_timer() -> None:
+    """ "Bad case. We could lose such FIN otherwise": the ACK of ours comes with an old FIN, and no other ever."""
+    with fin_wait1(orphan=True) as c:
+        c.inject("FA", seq=0, ack=2)
+        c.expect("A", seq=2, ack=1)
+        c.mark()
+        assert c.in_state(State.FIN_WAIT2) and len(c.stack.tcp.tables.timewait) == 0
+        c.expect("RA", seq=2, ack=1, at=60 * SEC)
+        assert c.in_state(State.CLOSE)
+        c.counted(OutRsts=1)
+
+
+@pytest.mark.parametrize("flags", ["A", "PA", "FA", "SFA", "R", "RA"])
+def test_in_fin_wait2_an_orphan_answers_even_a_rst_that_is_out_of_the_window(flags: str) -> None:
+    """tcp_timewait_state_process, "Out of window, send ACK": the flags do not matter."""
+    with fin_wait2(orphan=True) as c:
+        c.inject(flags, seq=100_000, ack=2)
+        c.expect("A", seq=2, ack=1)
+        assert c.in_state(State.FIN_WAIT2)
+        c.counted(Reason.TCP_INVALID_SEQUENCE)
+
+
+def test_a_syn_and_a_fin_have_a_number_each() -> None:
+    """Both at once reach across the edge of what was received: that is data that nobody will read."""
+    with fin_wait2(orphan=True) as c:
+        c.inject("SFA", b"ab", seq=-1, ack=2)
+        c.expect("R", seq=2)
+        assert c.in_state(State.CLOSE)
 
 
 def test_in_fin_wait2_an_orphan_answers_what_is_out_of_the_window() -> None:

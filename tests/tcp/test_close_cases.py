@@ -11,6 +11,9 @@ import pytest
 from tests.tcp.host import SEC
 from tests.tcp.peer import (
     MSEC,
+    PEER,
+    SERVER_PORT,
+    STACK,
     Peer,
     close_wait,
     closing,
@@ -23,7 +26,8 @@ from tests.tcp.peer import (
     syn_recv,
     syn_sent,
 )
-from ustack.inet.options import SO_LINGER, SOL_SOCKET
+from ustack.drop import Reason
+from ustack.inet.options import SO_LINGER, SO_REUSEADDR, SOL_SOCKET
 from ustack.inet.sockaddr import AF_UNSPEC, SockaddrIn
 from ustack.sock import POLLERR, POLLHUP, POLLIN, POLLOUT, POLLRDHUP, SIOCOUTQ
 from ustack.tcp.close import sk_stream_closing
@@ -47,6 +51,18 @@ def test_shutdown_of_a_socket_that_is_not_connected() -> None:
         assert c.app_fails(lambda: c.sock.shutdown(3)) == errno.EINVAL
 
 
+def test_a_fin_that_waited_for_the_handshake_echoes_its_last_timestamp() -> None:
+    """tcp_rcv_state_process: tcp_ack has taken the timestamp before tcp_shutdown sends."""
+    with simultaneous(peer=Peer(timestamps=True)) as c:
+        c.app_shutdown(1)
+        c.silent()
+        c.run(50 * MSEC)
+        stamp = c.tsval()
+        c.inject("A", ack=1)
+        assert c.expect("FA", seq=1, ack=1).tsecr == stamp
+        c.inject("R", seq=1)
+
+
 def test_shutdown_of_writing_leaves_a_listener_alone() -> None:
     """inet_shutdown: only SHUT_RD ends listening."""
     with listening() as c:
@@ -55,9 +71,9 @@ def test_shutdown_of_writing_leaves_a_listener_alone() -> None:
         c.peer_syn()
         c.expect("SA")
         c.app_shutdown(0)
-        assert c.in_state(State.CLOSE)
         c.inject("A")
         c.expect("R", seq=1)
+        assert c.in_state(State.CLOSE)
 
 
 def test_shutdown_of_reading_says_nothing_on_the_wire() -> None:
@@ -129,7 +145,7 @@ def test_linger_zero_before_the_handshake_is_done(constructor: object, reset: bo
         if reset:
             c.expect("RA", seq=1)
         c.silent(until=10 * SEC)
-        c.counted(TCPAbortOnData=1, OutRsts=int(reset), AttemptFails=1)
+        c.counted(TCPAbortOnData=1, OutRsts=int(reset))  # the owner has taken it back: nothing has failed
 
 
 @pytest.mark.parametrize("constructor", [last_ack, closing])
@@ -220,7 +236,7 @@ def test_too_many_orphans_are_reset() -> None:
 
 
 def test_a_listener_takes_those_with_it_that_were_not_accepted() -> None:
-    """inet_csk_listen_stop: the accept queue's connections are reset, the half-open ones forgotten."""
+    """inet_csk_listen_stop: the accept queue's connections are reset, the half-open ones wait for their timer."""
     with listening() as c:
         c.peer_syn()
         c.expect("SA")
@@ -232,8 +248,39 @@ def test_a_listener_takes_those_with_it_that_were_not_accepted() -> None:
         assert [(s.flags, s.dport) for s in c.out] == [(TCPHDR_RST | TCPHDR_ACK, c.pport - 1)]
         c.out.clear()
         tables = c.stack.tcp.tables
-        assert not tables.listeners and len(tables.requests) == 0 and not tables.ehash and not tables.orphans
-        c.silent(until=100 * SEC)
+        assert not tables.listeners and len(tables.requests) == 1 and not tables.ehash and not tables.orphans
+        c.silent(until=2 * SEC)
+        assert len(tables.requests) == 0
+
+
+def test_a_half_open_connection_outlives_its_listener_and_keeps_its_four_tuple() -> None:
+    """tcp_v4_rcv drops a request whose listener is gone and looks again; until then inet_hash_connect finds it."""
+    with listening() as c:
+        c.peer_syn()
+        c.expect("SA")
+        c.mark()
+        c.app_close()
+        c.counted()
+        caller = c.stack.socket()
+        caller.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
+        caller.bind((STACK, SERVER_PORT))
+        assert c.app_fails(lambda: caller.connect((PEER, c.pport))) == errno.EADDRNOTAVAIL
+        c.inject("A", ack=1)
+        c.expect("R", seq=1)
+        c.counted(Reason.NO_SOCKET, OutRsts=1)
+        assert c.app_fails(lambda: caller.connect((PEER, c.pport))) == errno.EINPROGRESS
+        c.expect("S")
+        caller.close()
+
+
+def test_a_listener_that_listens_again_finishes_what_was_half_open() -> None:
+    with listening() as c:
+        c.peer_syn()
+        c.expect("SA")
+        c.app_shutdown(0)
+        c.sock.listen(5)
+        c.inject("A", ack=1)
+        assert c.in_state(State.ESTABLISHED)
 
 
 def test_the_time_in_fin_wait2_is_the_sockets_own() -> None:
@@ -280,11 +327,25 @@ def test_disconnect_keeps_what_was_set() -> None:
             assert c.sock.getsockopt(IPPROTO_TCP, name) == value
 
 
+def test_what_a_listener_was_forbidden_its_connections_may_not_do_either() -> None:
+    """The bits that a shutdown leaves on an unconnected socket outlast listen, and go over to each child (sk_clone)."""
+    with Peer() as c:
+        assert c.app_fails(lambda: c.sock.shutdown(1)) == errno.ENOTCONN
+        c.app_listen()
+        c.peer_syn()
+        c.expect("SA", seq=0, ack=1)
+        c.inject("A", ack=1)
+        c.expect("FA", seq=1, ack=1)
+        c.app_accept()
+        assert c.in_state(State.FIN_WAIT1)
+        c.inject("R", seq=1)
+
+
 def test_disconnect_of_a_listener_and_of_nothing() -> None:
     with syn_recv() as c:
         assert c.server is not None
         c.server.connect(UNSPEC)
-        assert c.server.sk.state == State.CLOSE and len(c.stack.tcp.tables.requests) == 0
+        assert c.server.sk.state == State.CLOSE
         c.server.connect(UNSPEC)
         c.silent(until=10 * SEC)
 
@@ -295,7 +356,25 @@ def test_disconnect_of_a_call_under_way_needs_no_reset() -> None:
         c.poll()
         c.silent(until=10 * SEC)
         assert c.app_error() == errno.ECONNRESET
-        assert c.sock.ioctl(SIOCOUTQ) == 0
+        assert c.sock.ioctl(SIOCOUTQ) == 3  # write_seq + max_window + 2: beyond what the last peer would take
+        c.counted()
+        isn = c.irs
+        c.app_connect()
+        c.expect("S")
+        assert c.irs == (isn + 3) & 0xFFFF_FFFF  # the next connection's numbers go on from there
+
+
+def test_a_reset_ends_the_back_off_but_not_the_memory_of_what_was_lost() -> None:
+    """tcp_done_with_error purges the queues (tcp_write_queue_purge): what tcp_info tells of them stays as it was."""
+    with established() as c:
+        c.app_send(b"x")
+        c.run(2 * SEC)
+        c.out.clear()
+        assert c.tp.backoff > 0 and c.tp.lost_out == 1 and c.tp.retrans_out == 1
+        c.inject("R", seq=1)
+        assert (c.tp.backoff, c.tp.packets_out, c.tp.lost_out, c.tp.retrans_out) == (0, 0, 1, 1)
+        c.sock.connect(UNSPEC)
+        assert (c.tp.lost_out, c.tp.retrans_out) == (0, 0)
 
 
 def test_an_error_is_seen_by_poll_and_told_once() -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from tests.tcp.peer import MSEC, SEC, Peer, established
 from ustack.inet.options import SO_RCVBUF, SOL_SOCKET
+from ustack.sock import MSG_PEEK
 from ustack.tcp.delack import tcp_delack_max
 from ustack.tcp.options import IPPROTO_TCP, TCP_NODELAY, TCP_QUICKACK
 
@@ -211,6 +212,23 @@ def test_a_window_that_cannot_follow_leaves_the_ack_to_the_reader() -> None:
         c.expect("A", seq=1)
 
 
+def test_a_reader_who_only_looks_has_the_ack_sent_too() -> None:
+    """tcp_recvmsg ends with tcp_cleanup_rbuf, with MSG_PEEK too."""
+    c = Peer()
+    c.app_setsockopt(SOL_SOCKET, SO_RCVBUF, 20_000)
+    with established(peer=c):
+        slow(c)
+        while not c.out:
+            c.inject("A", data(MSS))
+        c.out.clear()
+        c.tp.rcv_ssthresh = 8 * MSS
+        c.inject("A", data(MSS))
+        c.inject("A", data(MSS))
+        c.silent()
+        assert len(c.app_recv(1, MSG_PEEK)) == 1
+        c.expect("A", seq=1)
+
+
 def test_a_reader_who_waits_for_more_is_not_waited_for() -> None:
     """SO_RCVLOWAT: he will not read before there is more, so the window need not advance for an ACK."""
     c = Peer()
@@ -266,6 +284,16 @@ def test_so_many_answers_make_a_connection_interactive(thresh: int) -> None:
             c.out.clear()
             c.inject("A", ack=1 + number)
         assert c.tp.in_pingpong_mode()
+
+
+def test_one_that_is_due_with_the_next_tick_goes_at_once_if_another_segment_comes() -> None:
+    """Before any text there is no ATO: the timer was to go off at once (tcp_send_delayed_ack)."""
+    with established() as c:
+        c.inject("FA")
+        c.silent()
+        c.inject("A")
+        c.expect("A", ack=2)
+        c.silent(until=SEC)
 
 
 def test_the_delay_is_shorter_than_the_peers_rto_can_be() -> None:

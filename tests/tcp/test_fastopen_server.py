@@ -134,6 +134,7 @@ def test_data_with_the_cookie_is_taken_and_answered_before_the_handshake_is_done
             PassiveOpens=1,
             CurrEstab=1,
             TCPOrigDataSent=1,
+            TCPPureAcks=1,
             TCPDelivered=c.moved()["TcpExt.TCPDelivered"],
         )
         c.silent(until=300 * SEC)

@@ -241,7 +241,8 @@ def test_new_connections_to_the_host_begin_with_what_was_learned_and_forget_it_i
 
 
 def test_with_path_mtu_discovery_off_it_is_not_believed() -> None:
-    """IP_PMTUDISC_DONT: DF is not set, so nobody can mean us."""
+    """IP_PMTUDISC_DONT: DF is not set, so nothing that was sent can have been refused; but the path is narrow
+    (tcp_v4_mtu_reduced, tcp_current_mss)."""
     with established() as c:
         c.tp.pmtudisc = 0
         c.tp.dst_cache = None
@@ -250,6 +251,32 @@ def test_with_path_mtu_discovery_off_it_is_not_believed() -> None:
         frag_needed(c, 576)
         c.silent()
         assert c.tp.mss_cache == 1460
+        c.app_send(bytes(1460))
+        assert [len(c.next_segment().data) for _ in range(len(c.out))] == [536, 536, 388]
+        assert c.tp.err_soft == 0
+
+
+@pytest.mark.parametrize(("pmtudisc", "mss"), [(2, 536), (3, 536), (4, 1460), (5, 1460)])
+def test_whose_path_mtu_it_is_says_ip_mtu_discover(pmtudisc: int, mss: int) -> None:
+    """ip_sk_accept_pmtu: everybody but IP_PMTUDISC_INTERFACE and IP_PMTUDISC_OMIT sends again at once."""
+    with established() as c:
+        c.tp.pmtudisc = pmtudisc
+        c.app_send(bytes(1460))
+        c.out.clear()
+        frag_needed(c, 576)
+        assert c.tp.mss_cache == mss and bool(c.out) is (mss == 536)
+        c.out.clear()
+
+
+def test_without_a_connection_any_more_rst_has_df_whatever_the_path_takes() -> None:
+    """tcp_v4_init: "Please enforce IP_DF and IPID==0 for RST and ACK sent in SYN-RECV and TIME-WAIT state."."""
+    with established() as c:
+        frag_needed(c, 68)
+        c.app_send(b"x")
+        assert not c.expect("PA", data=b"x").dont_fragment
+        c.inject("R")
+        c.inject("A", seq=500, ack=1)
+        assert c.expect("R").dont_fragment
 
 
 def test_by_a_source_route_it_is_the_way_to_its_first_hop_that_is_narrow() -> None:

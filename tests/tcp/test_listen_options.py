@@ -20,6 +20,19 @@ def deferring(seconds: int = 5) -> Peer:
     return c
 
 
+# -- IP_MTU_DISCOVER
+
+
+@pytest.mark.parametrize("pmtudisc", [0, 1, 2, 3])
+def test_a_syn_ack_is_too_short_to_be_cut(pmtudisc: int) -> None:
+    """ip_build_and_send_pkt: "Do not bother generating IPID for small packets (eg SYNACK)"."""
+    with listening() as c:
+        c.tp.pmtudisc = pmtudisc
+        c.peer_syn()
+        assert c.expect("SA", seq=0, ack=1).dont_fragment
+        c.inject("R", seq=1)
+
+
 # -- TCP_DEFER_ACCEPT
 
 

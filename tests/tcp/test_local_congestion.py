@@ -44,7 +44,7 @@ def test_probes_lost_here_come_every_half_second_without_backing_off() -> None:
         sent = c.tp.segs_out
         c.app_send(b"x")
         c.run(2900 * MSEC)
-        assert c.tp.probe_backoff == 0
+        assert c.tp.backoff == 0
         assert c.tp.probes_out == 6
         assert c.tp.segs_out - sent == 7
         assert "TcpExt.TCPTimeouts" not in c.moved()

@@ -24,14 +24,17 @@ def sizes(c: Peer) -> list[int]:
 
 
 def test_it_begins_with_the_base_mss_and_probes_half_way() -> None:
-    """tcp_mtup_init, tcp_mtu_probe: the middle of search_low 552 and search_high 1500 is a datagram of 1026."""
+    """tcp_mtup_init, tcp_mtu_probe: the middle of search_low 552 and search_high 1500 is a datagram of 1026.
+
+    The first segments have the room of the timestamps that were offered and are not used: as in Linux they are as large
+    as what search_low was before the handshake."""
     with probing() as c:
-        assert c.tp.mss_cache == 512 and (c.tp.mtup_search_low, c.tp.mtup_search_high) == (552, 1500)
+        assert c.tp.mss_cache == 524 and (c.tp.mtup_search_low, c.tp.mtup_search_high) == (552, 1500)
         c.app_send(bytes(6000))
         first = c.next_segment()
         assert len(first.data) == 986 and first.dont_fragment
         rest = sizes(c)
-        assert set(rest[:-1]) == {512} and sum(rest) == 6000 - 986
+        assert set(rest[:-1]) == {524} and sum(rest) == 6000 - 986
         assert c.tp.mtup_probe_size == 1026 and c.tp.snd_cwnd == 19, "a probe is worth two segments"
         c.inject("A", ack=6001)
         assert c.tp.mtup_search_low == 1026 and c.tp.mss_cache == 986 and c.tp.mtup_probe_size == 0
@@ -49,8 +52,8 @@ def test_a_lost_probe_is_no_congestion() -> None:
         c.out.clear()
         for end in (2500, 4000):
             c.inject("A", ack=1, options=c.sack_option((987, end)))
-        assert sizes(c)[:2] == [512, 474]
-        assert c.tp.mtup_search_high == 1025 and c.tp.mtup_probe_size == 0 and c.tp.mss_cache == 512
+        assert sizes(c)[:2] == [524, 462]
+        assert c.tp.mtup_search_high == 1025 and c.tp.mtup_probe_size == 0 and c.tp.mss_cache == 524
         assert c.tp.snd_cwnd == 20 and c.moved()["TcpExt.TCPMTUPFail"] == 1
         c.inject("A", ack=6001)
         c.out.clear()
@@ -61,7 +64,7 @@ def test_without_enough_data_window_or_cwnd_there_is_no_probe() -> None:
         with probing(cwnd=cwnd) as c:
             c.inject("A", window=window)
             c.app_send(bytes(size))
-            assert max(sizes(c)) <= 512 and c.tp.mtup_probe_size == 0
+            assert max(sizes(c)) <= 524 and c.tp.mtup_probe_size == 0
 
 
 def test_no_probe_joins_what_a_record_parts() -> None:

@@ -66,13 +66,46 @@ def test_the_fin_at_the_end_is_kept_when_its_data_is_known() -> None:
     assert queue.segments[-1].fin
 
 
-def test_what_is_kept_first_is_not_overwritten_by_a_partial_overlap() -> None:
-    """Inconsistent retransmission (Ptacek and Newsham): bytes once accepted do not change."""
+def test_where_segments_overlap_the_one_that_begins_first_wins() -> None:
+    """Inconsistent retransmission (Ptacek and Newsham): Linux keeps both whole, and its reader goes through them in
+    the order in which they begin."""
     queue = OfoQueue()
     queue.insert(RcvSegment(10, 20, b"a" * 10, False, 10), 0)
     queue.insert(RcvSegment(15, 25, b"b" * 10, False, 10), 0)
     queue.insert(RcvSegment(5, 12, b"c" * 7, False, 10), 0)
-    assert b"".join(bytes(s.data) for s in queue.segments) == b"c" * 5 + b"a" * 10 + b"b" * 5
+    assert b"".join(bytes(s.data) for s in queue.segments) == b"c" * 7 + b"a" * 8 + b"b" * 5
+    assert queue.overlaps == [(10, 12)]
+
+
+def test_nothing_is_kept_of_what_two_neighbours_cover() -> None:
+    queue = OfoQueue()
+    queue.insert(segment(0, 5, 500), 0)
+    queue.insert(segment(0, 505, 515), 0)
+    assert len(queue) == 2
+    before = queue.memory
+    assert not queue.insert(segment(0, 400, 200), 0)
+    assert len(queue) == 2 and queue.memory == before
+    assert queue.overlaps == [(400, 505), (505, 600)]
+
+
+def test_what_follows_at_once_is_joined_and_overlaps_nothing() -> None:
+    """Linux joins it to the one before it first, and does not look further: no D-SACK tells of what it reaches."""
+    queue = OfoQueue()
+    queue.insert(segment(0, 10, 20), 0)
+    queue.insert(segment(0, 40, 20), 0)
+    assert queue.insert(segment(0, 30, 15), 0)
+    assert queue.overlaps == [] and [(s.seq, s.end_seq) for s in queue.segments] == [(10, 45), (45, 60)]
+    queue.insert(segment(0, 70, 5), 0)
+    assert queue.insert(segment(0, 60, 20), 0)
+    assert queue.overlaps == [] and queue.swallowed == 0
+
+
+def test_the_fin_of_what_begins_first_ends_the_stream() -> None:
+    """What is held beyond it will never be read: tcp_fin throws it away."""
+    queue = OfoQueue()
+    queue.insert(segment(0, 20, 10), 0)
+    queue.insert(segment(0, 10, 12, fin=True), 0)
+    assert [(s.seq, s.end_seq, s.fin) for s in queue.segments] == [(10, 23, True), (23, 30, False)]
 
 
 def test_pruning_gives_up_what_is_furthest_ahead() -> None:

@@ -130,6 +130,8 @@ def test_the_switch_of_dead_code_and_what_is_not_multipath() -> None:
         assert refused(c, TCP_THIN_DUPACK, 2) == errno.EINVAL
         assert c.sock.getsockopt(IPPROTO_TCP, TCP_IS_MPTCP) == 0
         assert c.sock.getsockopt_bytes(IPPROTO_TCP, TCP_ULP, 16) == b""
+        assert refused(c, TCP_ULP, b"tls") == refused(c, TCP_ULP, 1) == errno.ENOENT, "there is none to be had"
+        assert refused(c, TCP_ULP, b"") == errno.EINVAL
 
 
 # -- lengths (the system call's rules)
@@ -167,7 +169,7 @@ def test_congestion_control_by_name() -> None:
         assert c.sock.getsockopt_bytes(IPPROTO_TCP, TCP_CONGESTION, 16) == b"cubic".ljust(16, b"\0")
         c.app_setsockopt(IPPROTO_TCP, TCP_CONGESTION, b"reno\0 and what stands behind it")
         assert c.sock.getsockopt_bytes(IPPROTO_TCP, TCP_CONGESTION, 5) == b"reno\0"
-        for name, code in ((b"vegas", errno.ENOENT), (b"", errno.EINVAL), (1, errno.EINVAL), (b"x" * 40, errno.ENOENT)):
+        for name, code in ((b"vegas", errno.ENOENT), (b"", errno.EINVAL), (1, errno.ENOENT), (b"x" * 40, errno.ENOENT)):
             assert refused(c, TCP_CONGESTION, name) == code
 
 

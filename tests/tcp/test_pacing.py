@@ -195,3 +195,15 @@ def test_a_window_probe_is_no_way_around_pacing() -> None:
         c.expect("PA", seq=1, data=b"x" * 100, at=SEC)
         assert "TcpExt.TCPWinProbe" not in c.moved()
         c.inject("A")
+
+
+def test_who_calls_paces_by_segments_as_they_were_offered() -> None:
+    """tcp_rcv_synsent_state_process: tcp_ack sets the rate before tcp_header_len says that there are no timestamps."""
+    with Peer(mss=88) as c:
+        c.app_connect()
+        c.expect("S", seq=0)
+        c.run(5 * MSEC)
+        c.inject("SA", options=c.syn_options())
+        c.expect("A", seq=1, ack=1)
+        assert c.tp.mss_cache == 88
+        assert c.tp.pacing_rate == 2 * 10 * (88 - 12) * 200

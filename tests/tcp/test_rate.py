@@ -265,6 +265,14 @@ def test_before_anything_was_delivered_the_connection_counts_as_limited() -> Non
 # -- on the wire
 
 
+def test_the_answer_to_our_syn_ends_the_first_bubble() -> None:
+    """tcp_rate_gen runs for the SYN-ACK too; the ACK of a SYN-ACK acknowledges nothing in a queue."""
+    with established(active=True) as c:
+        assert c.tp.app_limited == 0
+    with established() as c:
+        assert c.tp.app_limited != 0
+
+
 def test_a_whole_connection_measures_its_path() -> None:
     """Ten segments in 100 ms. They left after a pause, with less than a segment waiting: a lower bound."""
     with established() as c:

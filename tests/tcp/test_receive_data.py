@@ -136,7 +136,7 @@ def test_the_hole_may_be_filled_piece_by_piece() -> None:
 
 
 def test_overlapping_pieces_never_deliver_a_byte_twice() -> None:
-    """Ptacek and Newsham: the bytes kept first stand; what a later segment covers whole is replaced by it."""
+    """Ptacek and Newsham: of two that overlap the one that begins first stands, as in Linux, whichever came first."""
     with established() as c:
         c.inject("A", b"BBBB", seq=5)
         c.inject("A", b"xxCCxx", seq=7)
@@ -145,7 +145,7 @@ def test_overlapping_pieces_never_deliver_a_byte_twice() -> None:
             c.expect("A", ack=1)
         c.inject("A", b"..", seq=1)
         c.expect("A", ack=13)
-        assert c.app_recv() == b"..AABBBBCCxx"
+        assert c.app_recv() == b"..AAxxBBCCxx"
         c.counted(TCPOFOQueue=3, TCPRcvCoalesce=3)
 
 
@@ -485,3 +485,31 @@ def test_a_segment_that_would_end_beyond_the_buffer_is_not_kept() -> None:
         assert c.moved()["TcpExt.RcvPruned"] == 1
         assert len(c.app_recv()) == 3 * 1460
         c.out.clear()
+
+
+def test_text_with_another_window_is_not_predicted_its_ack_comes_first() -> None:
+    """tcp_rcv_established: pred_flags holds the window; on the slow path tcp_ack sends again what it finds lost before
+    the text is looked at."""
+    with established(mss=1000) as c:
+        c.app_send(bytes(5000))
+        c.out.clear()
+        c.expect("A", seq=1, data=bytes(1000), at=200 * MSEC)  # the timer: all is lost
+        c.inject("PA", b"text", ack=1001, window=60_000)
+        c.expect("A", seq=1001, ack=1, data=bytes(1000))
+        c.expect("PA", seq=2001, ack=1, data=bytes(1000))
+        c.expect("A", seq=5001, ack=5)
+        c.inject("A")
+
+
+def test_an_old_ack_is_predicted_and_its_timestamp_taken() -> None:
+    """tcp_rcv_established looks for ACKs of what was never sent, not for old ones; with another window it is slow."""
+    for window, taken in ((65_535, True), (60_000, False)):
+        with established(timestamps=True) as c:
+            c.app_send(b"data")
+            c.expect("PA", seq=1, data=b"data")
+            c.inject("A")
+            c.run(50 * MSEC)
+            before, newest = int(c.tp.ts_recent), c.tsval()
+            c.inject("A", ack=1, window=window)
+            assert c.tp.ts_recent == (newest if taken else before)
+            assert "TcpExt.TCPPureAcks" not in c.moved()

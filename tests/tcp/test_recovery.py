@@ -188,15 +188,15 @@ def test_reordering_by_less_than_three_costs_nothing() -> None:
 
 
 def test_an_optimistic_ack_is_answered_and_moves_nothing() -> None:
-    """RFC 9293, fifth step: "If the ACK acks something not yet sent (SEG.ACK > SND.NXT) [...] drop"; as Linux without
-    an answer while established."""
+    """RFC 9293, fifth step: "If the ACK acks something not yet sent (SEG.ACK > SND.NXT), then send an ACK, drop"."""
     with in_flight(queued=10) as c:
         una, cwnd = int(c.tp.snd_una), int(c.tp.snd_cwnd)
         for ack in (2 + 10 * MSS, 1 + 20 * MSS, 1 + 0x7000_0000):
             c.inject("A", ack=ack)
         assert (c.tp.snd_una, c.tp.snd_cwnd, c.tp.packets_out) == (una, cwnd, 10)
+        c.expect("A", seq=1 + 10 * MSS, ack=1)
         c.silent()
-        c.counted(*[Reason.TCP_ACK_UNSENT_DATA] * 3)
+        c.counted(*[Reason.TCP_ACK_UNSENT_DATA] * 3, TCPChallengeACK=1, TCPACKSkippedChallenge=2)
 
 
 def test_dividing_an_ack_opens_the_window_no_faster() -> None:

@@ -191,3 +191,13 @@ def test_calls_and_listeners_of_other_ports_do_not_meet() -> None:
         c.inject("PA", b"y")
         assert c.app_recv() == b"y"
         c.out.clear()
+
+
+def test_half_a_window_without_a_push_is_enough_for_who_has_called_too() -> None:
+    """forced_push: what was pushed last is counted from the first byte, not from the SYN."""
+    for active in (False, True):
+        with established(active=active, window=1000) as c:
+            c.app_send(bytes(1000))
+            c.expect("A", seq=1, data=bytes(500))
+            c.expect("PA", seq=501, data=bytes(500))
+            c.inject("A")

@@ -12,7 +12,7 @@ from ustack.inet.options import SO_KEEPALIVE, SOL_SOCKET
 from ustack.sock import TCP_ESTABLISHED
 from ustack.tcp.control import TCP_CA_LOSS, TCP_CA_OPEN
 from ustack.tcp.options import IPPROTO_TCP, TCP_KEEPCNT, TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_USER_TIMEOUT
-from ustack.tcp.rtt import rto_after_backoff
+from ustack.tcp.rtt import inet_csk_rto_backoff
 from ustack.tcp.states import State
 
 MSS = 1460
@@ -197,7 +197,7 @@ def test_a_small_one_doubles_as_far_as_any_other() -> None:
         c.tp.rto = MSEC
         for backoff, rto in ((0, 1), (10, 1024), (16, 65_536), (17, 120_000), (255, 120_000)):
             c.tp.backoff = backoff
-            assert rto_after_backoff(c.tp) == rto * MSEC
+            assert inet_csk_rto_backoff(c.tp) == rto * MSEC
 
 
 def test_a_thin_stream_s_timeout_has_the_maximum_too() -> None:
@@ -252,7 +252,7 @@ def test_timeouts_are_told_to_tcp_info() -> None:
         assert c.tp.total_rto_time == 700 * MSEC
         c.app_send(b"y")
         c.out.clear()
-        c.run(int(rto_after_backoff(c.tp)))
+        c.run(int(c.tp.rto))
         assert (c.tp.total_rto, c.tp.total_rto_recoveries) == (3, 2)
         c.inject("A")
         c.out.clear()
@@ -476,3 +476,51 @@ def test_user_timeout_overrides_the_number_of_probes() -> None:
         c.expect("A", seq=0, at=70 * SEC)
         c.expect("RA", seq=1, at=80 * SEC)
         assert c.app_error() == errno.ETIMEDOUT
+
+
+def test_what_goes_again_is_not_counted_as_sent() -> None:
+    """RFC 4022 tcpOutSegs: "excluding those containing only retransmitted octets"; the segments of one connection do
+    count (tcpi_segs_out)."""
+    with measured(0) as c:
+        c.app_send(b"x")
+        c.expect("PA", data=b"x")
+        before, segs_out = c.net.mib.snapshot()["Tcp.OutSegs"], c.tp.segs_out
+        c.expect("PA", seq=1, data=b"x", at=200 * MSEC)
+        assert c.net.mib.snapshot()["Tcp.OutSegs"] == before
+        assert c.tp.segs_out == segs_out + 1
+        c.inject("A")
+
+
+def test_window_probes_go_on_from_where_the_timer_has_backed_off() -> None:
+    """Linux has one icsk_backoff for both, and icsk_rto has doubled already: until the path is measured anew."""
+    with measured(0) as c:
+        c.app_send(b"x")
+        c.expect("PA", data=b"x")
+        c.expect("PA", seq=1, data=b"x", at=200 * MSEC)
+        c.inject("A", window=0)  # Karn: no sample
+        assert (c.tp.backoff, c.tp.rto) == (1, 400 * MSEC)
+        c.mark()
+        c.app_send(b"y")
+        c.expect("A", seq=1, at=800 * MSEC)
+        c.inject("A", window=1000)
+        c.expect("PA", seq=2, data=b"y")
+        assert (c.tp.backoff, c.tp.rto) == (0, 400 * MSEC)
+        c.mark()
+        c.expect("PA", seq=2, data=b"y", at=400 * MSEC)
+        c.inject("A")
+
+
+def test_an_idle_time_is_compared_with_the_timeout_as_it_is_backed_off() -> None:
+    """tcp_slow_start_after_idle_check goes by icsk_rto."""
+    for idle, cwnd in ((390, 40), (410, 20)):
+        with measured(0) as c:
+            c.app_send(b"x")
+            c.expect("PA", data=b"x")
+            c.expect("PA", seq=1, data=b"x", at=200 * MSEC)
+            c.inject("A")
+            c.tp.snd_cwnd = 40
+            c.run(idle * MSEC)
+            c.app_send(b"y")
+            c.expect("PA", seq=2, data=b"y")
+            assert c.tp.snd_cwnd == cwnd
+            c.inject("A")

@@ -6,7 +6,7 @@ import pytest
 
 from tests.tcp.block import control_block
 from ustack.tcp.control import TCP_RTO_MAX, TCP_RTO_MIN
-from ustack.tcp.rtt import rto_after_backoff, tcp_rtt_estimator, tcp_set_rto
+from ustack.tcp.rtt import inet_csk_rto_backoff, tcp_rtt_estimator, tcp_set_rto
 from ustack.timer import NSEC_PER_MSEC, NSEC_PER_SEC
 
 
@@ -51,6 +51,6 @@ def test_backoff_doubles_up_to_the_maximum() -> None:
     waits = []
     for shift in range(12):
         tp.backoff = shift
-        waits.append(rto_after_backoff(tp))
+        waits.append(inet_csk_rto_backoff(tp))
     assert waits[:7] == [NSEC_PER_SEC << n for n in range(7)]
     assert set(waits[7:]) == {TCP_RTO_MAX}

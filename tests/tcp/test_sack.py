@@ -11,6 +11,7 @@ from tests.tcp.invariants import check
 from tests.tcp.peer import MSEC, SEC, Peer
 from ustack.device.e1000 import E1000_FEATURES
 from ustack.tcp.control import TCP_CA_DISORDER, TCP_CA_LOSS, TCP_CA_OPEN, TCP_CA_RECOVERY
+from ustack.tcp.options import IPPROTO_TCP, TCP_NODELAY
 from ustack.tcp.segment import TCPCB_LOST, TCPCB_SACKED_ACKED
 
 
@@ -144,13 +145,14 @@ def test_blocks_come_in_any_order() -> None:
 
 
 def test_an_old_ack_still_tells_of_blocks() -> None:
-    """It was overtaken; what it sacked had arrived all the same."""
+    """It was overtaken; what it sacked had arrived all the same. Not in tp.delivered: tcp_ack's old_ack."""
     with flight() as c:
         c.run(RTT)
         ack(c, 2)
+        delivered = c.tp.delivered
         c.inject("A", ack=seq(1), options=c.sack_option((seq(4), seq(7))))
         check(c.tp)
-        assert sacked(c) == [4, 5, 6]
+        assert sacked(c) == [4, 5, 6] and c.tp.delivered == delivered
         assert numbers(c)[:1] == [2]
         assert c.tp.ca_state == TCP_CA_RECOVERY
 
@@ -359,3 +361,32 @@ def test_the_scoreboard_is_what_was_said(features: int, steps: list[tuple[list[i
         ack(c, 40)
         c.out.clear()
         assert c.tp.packets_out == c.tp.sacked_out == c.tp.lost_out == c.tp.retrans_out == c.tp.wmem_queued == 0
+
+
+def test_neighbours_of_two_sizes_stay_two() -> None:
+    """tcp_shift_skb_data: "mss != tcp_skb_seglen(prev)": nobody could count the segments of a part of both."""
+    with connected() as c:
+        c.app_setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
+        for length in (MSS, MSS // 2, MSS // 2, MSS):
+            c.app_send(bytes(length))
+        c.out.clear()
+        c.inject("A", ack=1, options=c.sack_option((1 + MSS, 1 + 3 * MSS)))
+        assert [(skb.len, skb.pcount, skb.mss) for skb in c.tp.in_flight()][1:] == [
+            (MSS, 2, MSS // 2),
+            (MSS, 1, MSS),
+        ]
+        assert (c.tp.packets_out, c.tp.sacked_out) == (4, 3)
+        check(c.tp)
+        c.expect("PA", seq=1, data=bytes(MSS))
+        c.inject("A")
+
+
+def test_a_block_that_overlaps_one_before_it_is_looked_at_from_its_beginning() -> None:
+    """tcp_sacktag_write_queue: beyond the highest sacked the walk begins there, however far the last one went."""
+    with flight(9, rtt=RTT) as c:
+        c.tp.reordering = 10
+        half = MSS // 2
+        blocks = ((seq(3), seq(5)), (seq(8), seq(9)), (seq(7) + half, seq(8) + half))
+        c.inject("A", ack=1, options=c.sack_option(*blocks))
+        assert sacked(c) == [3, 4, 8]
+        check(c.tp)

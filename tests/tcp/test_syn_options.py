@@ -226,7 +226,21 @@ def test_what_sack_takes_comes_out_of_the_text() -> None:
         c.out.clear()
 
 
+def test_all_of_one_burst_is_cut_alike_though_only_its_head_tells_of_a_duplicate() -> None:
+    """tcp_write_xmit computes the MSS once; the second super-segment has no D-SACK and is cut like the first."""
+    with established(peer=Peer(sack=True, mss=100)) as c:
+        c.tp.snd_cwnd = 40
+        c.tp.duplicate_sack = (c.tp.rcv_nxt - 1, c.tp.rcv_nxt)
+        c.app_send(bytes(88 * 30))
+        sent = [c.next_segment() for _ in range(len(c.out))]
+        assert {len(s.data) for s in sent} == {88} and [bool(s.sacks) for s in sent][-1] is False
+        c.inject("A", ack=1 + 88 * 30)
+
+
 # -- signatures (RFC 2385, RFC 5925)
+
+
+NOPS = b"\x01" * 16
 
 
 def signed(kind: int, length: int) -> bytes:
@@ -239,18 +253,22 @@ def signed(kind: int, length: int) -> bytes:
     [
         (signed(19, 18), Reason.TCP_MD5UNEXPECTED, "TCPMD5Unexpected"),
         (signed(29, 16), Reason.TCP_AOUNEXPECTED, "TCPAOKeyNotFound"),
-        (signed(19, 3), Reason.TCP_AUTH_HDR, ""),
+        (signed(19, 3) + NOPS, Reason.TCP_AUTH_HDR, ""),
         (signed(19, 17), Reason.TCP_AUTH_HDR, ""),
-        (signed(29, 4), Reason.TCP_AUTH_HDR, ""),
+        (signed(29, 4) + NOPS, Reason.TCP_AUTH_HDR, ""),
         (signed(19, 18) + signed(19, 18), Reason.TCP_AUTH_HDR, ""),
         (signed(19, 18) + signed(29, 16), Reason.TCP_AUTH_HDR, ""),
-        (b"\x13\x12\x00\x00", Reason.TCP_AUTH_HDR, ""),  # longer than the header
-        (b"\x01\x01\x01\x1d", Reason.TCP_AUTH_HDR, ""),  # without a length
+        (b"\x13\x16" + NOPS + b"\x01\x01", Reason.TCP_AUTH_HDR, ""),  # longer than the header
+        (b"\x02\x00" + NOPS + b"\x01\x01", Reason.TCP_AUTH_HDR, ""),  # a length that none has, before room for one
+        (b"\xfe\x15" + NOPS + b"\x01\x01", Reason.TCP_AUTH_HDR, ""),
     ],
 )
 @pytest.mark.parametrize("state", ["closed", "listen", "syn_recv", "established"])
 def test_what_is_signed_is_dropped_in_silence(state: str, options: bytes, reason: Reason, counter: str) -> None:
-    """tcp_inbound_hash: without a key "TCP-MD5 hash unexpected", "TCP-AO key not found", or no header at all."""
+    """tcp_inbound_hash: without a key "TCP-MD5 hash unexpected", "TCP-AO key not found", or no header at all.
+
+    Where there is no socket nothing is counted, but nobody is reset either (tcp_v4_send_reset).
+    """
     if state == "established":
         c = established()
     elif state == "closed":
@@ -264,8 +282,29 @@ def test_what_is_signed_is_dropped_in_silence(state: str, options: bytes, reason
     c.mark()
     c.inject("A" if state in ("syn_recv", "established") else "S", options=options)
     c.silent(until=500 * 1_000_000)
-    c.counted(reason, **({counter: 1} if counter else {}))
+    if state == "closed":
+        c.counted(Reason.NO_SOCKET)
+    else:
+        c.counted(reason, **({counter: 1} if counter else {}))
     assert c.in_state(was)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        b"\x13\x12\x00\x00",  # a digest that is cut off
+        b"\x01\x01\x01\x1d",
+        b"\x02\x00" + bytes(14),
+        b"\x01\x01\x01\x05\xff" + bytes(15),  # 17 bytes from the impossible one on
+        b"\x00\x02\x00" + bytes(17),  # after the end of the list
+    ],
+)
+def test_options_that_cannot_be_read_are_passed_over_where_no_digest_has_room(options: bytes) -> None:
+    """tcp_do_parse_auth_options: "If not enough data remaining, we can short cut"."""
+    with established() as c:
+        c.inject("PA", b"text", options=options)
+        c.expect("A", ack=5)
+        assert c.app_recv() == b"text"
 
 
 @pytest.mark.parametrize("name", [14, 32, 38, 39, 40, 41])
@@ -321,7 +360,7 @@ def test_a_peer_without_any_option_is_served(active: bool) -> None:
         b"\xfe\xff\x00\x00",
         b"\x01" * 39 + b"\x02",  # a kind without a length at the very end
         b"\x00\x02\x04\x00",  # after the end of the list
-        b"\xff" * 40,
+        b"\x01" * 24 + b"\xff" * 16,
     ],
 )
 def test_malformed_options_in_a_syn_are_as_good_as_none(options: bytes) -> None:
@@ -338,6 +377,7 @@ def test_malformed_options_in_a_syn_are_as_good_as_none(options: bytes) -> None:
 @settings(max_examples=150)
 @given(st.binary(max_size=40))
 def test_whatever_the_options_of_a_syn_say_the_connection_opens(options: bytes) -> None:
+    options += bytes(-len(options) % 4)
     assume(tcp.find_signature(options, 0, len(options)) == tcp.NO_SIGNATURE)
     c = listening()
     c.inject("S", options=options)

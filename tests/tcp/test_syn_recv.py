@@ -29,7 +29,7 @@ def test_the_ack_of_our_syn_establishes_and_the_owner_of_the_listener_is_told() 
         assert c.in_state(State.ESTABLISHED) and c.sock.poll() == POLLIN and c.events.seen == ["data"]
         c.app_accept()
         assert c.sock.getpeername().pair() == (PEER, c.pport) and c.sock.poll() == POLLOUT
-        c.counted(PassiveOpens=1, CurrEstab=1)
+        c.counted(PassiveOpens=1, CurrEstab=1, TCPPureAcks=1)
         c.silent(until=300 * SEC)
 
 
@@ -125,15 +125,17 @@ def test_second_a_rst_in_the_window_but_not_next_is_challenged(seq: int) -> None
         c.inject("R", seq=seq)
         c.expect("A", seq=1, ack=1)
         assert c.in_state(State.SYN_RECV)
-        c.counted(Reason.TCP_INVALID_SEQUENCE)
+        c.counted(Reason.TCP_INVALID_SEQUENCE, TCPChallengeACK=1)
 
 
-def test_second_a_rst_that_acknowledges_what_we_never_sent_is_ignored() -> None:
+@pytest.mark.parametrize("ack", [0, 1, 2, 5000])
+def test_second_what_a_rst_acknowledges_does_not_matter(ack: int) -> None:
+    """tcp_check_req: its sequence number decides (RFC 5961 3.2), a bad ACK is only looked for in what is no RST."""
     with syn_recv() as c:
-        c.inject("RA", seq=1, ack=500)
+        c.inject("RA", seq=1, ack=ack)
         c.silent()
-        assert c.in_state(State.SYN_RECV)
-        c.counted(Reason.TCP_INVALID_ACK_SEQUENCE)
+        assert c.in_state(State.LISTEN)
+        c.counted(Reason.TCP_RESET, AttemptFails=1, EmbryonicRsts=1)
 
 
 # -- fourth: the SYN
@@ -233,7 +235,7 @@ def test_the_syn_ack_is_sent_again_five_times_and_given_up_after_63_seconds() ->
         assert c.in_state(State.SYN_RECV)
         c.silent(until=500 * SEC)
         assert c.in_state(State.LISTEN) and c.tp.syn_queue_len == 0
-        c.counted(RetransSegs=5, TCPSynRetrans=5, TCPTimeouts=6, AttemptFails=1)
+        c.counted(RetransSegs=5, TCPSynRetrans=5, TCPTimeouts=6)  # no AttemptFails: reqsk_timer_handler only drops it
 
 
 def test_tcp_syncnt_on_the_listener_limits_its_syn_acks() -> None:
@@ -278,17 +280,36 @@ def test_simultaneous_open_after_figure_8() -> None:
         c.inject("SA", seq=0, ack=1, options=c.syn_options())
         c.expect("A", seq=1, ack=1)  # their SYN for the second time
         assert c.in_state(State.ESTABLISHED) and c.events.seen == ["state", "space"]
-        assert c.tp.snd_wnd == 60_000
+        # RFC 7323 2.2 says that it is not scaled; Linux scales it until the next ACK, but not the largest window seen
+        assert c.tp.snd_wnd == 60_000 << 4 and c.tp.max_window == 60_000
         c.counted(CurrEstab=1, TCPDelivered=1, DelayedACKLost=1)
         c.sock.connect((PEER, 80))
         c.silent(until=200 * SEC)
+
+
+def test_simultaneous_open_our_syn_ack_offers_what_our_syn_did() -> None:
+    """tcp_send_synack sends the SYN again, whose options tcp_syn_options writes: what the peer's has left out is there,
+    and not agreed. Their ACK counts for the SYN-ACK, and for the SYN that leaves its queue."""
+    with Peer(mss=None, wscale=None, timestamps=False, sack=False) as c:
+        c.app_connect()
+        c.expect("S", seq=0)
+        c.inject("S", seq=0, options=b"")
+        c.nxt = 1
+        s = c.expect("SA", seq=0, ack=1)
+        assert s.wscale >= 0 and s.sack_ok and s.saw_tstamp and s.tsecr == 0
+        c.inject("A", ack=1)
+        assert c.in_state(State.ESTABLISHED) and c.tp.delivered == 2
+        assert (c.tp.rcv_wscale, c.tp.snd_wscale, c.tp.tstamp_ok, c.tp.sack_ok) == (0, 0, False, False)
+        c.app_send(b"x")
+        assert c.expect("PA", data=b"x").raw_options == b""
+        c.inject("A", ack=2)
 
 
 def test_simultaneous_open_ended_by_a_plain_ack() -> None:
     with simultaneous() as c:
         c.inject("A", seq=1, ack=1)
         assert c.in_state(State.ESTABLISHED)
-        c.counted(CurrEstab=1, TCPDelivered=1)
+        c.counted(CurrEstab=1, TCPDelivered=1, TCPPureAcks=1)
 
 
 def test_simultaneous_open_the_syn_ack_is_retransmitted_and_given_up() -> None:

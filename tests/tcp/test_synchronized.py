@@ -90,6 +90,20 @@ def test_first_a_rst_outside_the_window_is_dropped_in_silence(state: State, offs
         c.counted(Reason.TCP_OLD_SEQUENCE if offset < 0 else Reason.TCP_INVALID_SEQUENCE)
 
 
+@pytest.mark.parametrize(("length", "counts"), [(0, False), (56, False), (57, True), (1000, True)])
+def test_what_is_damaged_counts_as_a_segment_of_its_connection_if_it_is_long(length: int, counts: bool) -> None:
+    """tcp_v4_rcv: up to CHECKSUM_BREAK bytes are verified at once, what is longer by tcp_v4_do_rcv."""
+    with established() as c:
+        c.inject("A", bytes(length), corrupt=True)
+        c.silent()
+        assert (c.tp.segs_in, c.tp.data_segs_in) == ((3, 1) if counts else (2, 0))
+        c.counted(Reason.TCP_CSUM, InCsumErrors=1, InErrs=1)
+        c.tp.min_ttl = 255
+        c.inject("A", bytes(1000), corrupt=True, ttl=254)
+        c.silent()
+        assert c.moved()["TcpExt.TCPMinTTLDrop"] == 1 and c.moved()["Tcp.InErrs"] == 1
+
+
 @every_state
 def test_first_of_all_what_has_travelled_too_far_is_dropped_with_ip_minttl(state: State) -> None:
     """RFC 5082 (GTSM)."""
@@ -177,7 +191,8 @@ def test_fourth_a_syn_in_the_window_is_challenged(state: State, flags: str, offs
         c.inject(flags, seq=c.nxt + offset)
         c.expect("A", seq=c.acked, ack=c.nxt)
         unchanged(c, state)
-        c.counted(Reason.TCP_INVALID_SYN, TCPChallengeACK=1, TCPSYNChallenge=1)
+        errors = int(state is State.ESTABLISHED)
+        c.counted(Reason.TCP_INVALID_SYN, TCPChallengeACK=1, TCPSYNChallenge=1, InErrs=errors)
 
 
 @every_state
@@ -187,8 +202,8 @@ def test_fourth_a_syn_outside_the_window_is_challenged_too(state: State, offset:
         c.inject("S", seq=c.nxt + offset)
         c.expect("A", seq=c.acked, ack=c.nxt)
         unchanged(c, state)
-        reason = Reason.TCP_OLD_SEQUENCE if offset < 0 else Reason.TCP_INVALID_SEQUENCE
-        c.counted(reason, TCPChallengeACK=1, TCPSYNChallenge=1)
+        errors = int(state is State.ESTABLISHED)
+        c.counted(Reason.TCP_INVALID_SYN, TCPChallengeACK=1, TCPSYNChallenge=1, InErrs=errors)
 
 
 def test_fourth_a_peer_that_crashed_and_calls_again_finds_out() -> None:
@@ -206,7 +221,7 @@ def test_fourth_a_repeated_syn_ack_means_that_our_ack_was_lost() -> None:
     with established(active=True) as c:
         c.inject("SA", seq=0, ack=1, options=c.syn_options())
         c.expect("A", seq=1, ack=1)
-        c.counted(Reason.TCP_INVALID_SYN, TCPChallengeACK=1, TCPSYNChallenge=1)
+        c.counted(Reason.TCP_INVALID_SYN, TCPChallengeACK=1, TCPSYNChallenge=1, InErrs=1)
 
 
 # -- fifth: the ACK
@@ -226,19 +241,13 @@ def test_fifth_without_ack_the_segment_is_dropped(state: State, flags: str) -> N
 @every_state
 @pytest.mark.parametrize("beyond", [1, 2, 70_000, 0x3000_0000])
 def test_fifth_an_ack_of_what_was_never_sent_is_answered_and_the_segment_dropped(state: State, beyond: int) -> None:
-    """ "If the ACK acks something not yet sent (SEG.ACK > SND.NXT), then send an ACK, drop the segment, and return".
-
-    Linux sends none while established (tcp_rcv_established), and nor do we.
-    """
+    """ "If the ACK acks something not yet sent (SEG.ACK > SND.NXT), then send an ACK, drop the segment, and return"."""
     with STATES[state]() as c:
         c.inject("PA", b"text", seq=c.nxt, ack=c.acked + beyond)
-        if state is State.ESTABLISHED:
-            c.silent()
-        else:
-            c.expect("A", seq=c.acked, ack=c.nxt)
+        c.expect("A", seq=c.acked, ack=c.nxt)
         unchanged(c, state)
         assert not c.tp.receive_queue
-        c.counted(Reason.TCP_ACK_UNSENT_DATA, TCPChallengeACK=int(state is not State.ESTABLISHED))
+        c.counted(Reason.TCP_ACK_UNSENT_DATA, TCPChallengeACK=1)
 
 
 @every_state
@@ -256,9 +265,20 @@ def test_fifth_an_ack_older_than_any_window_is_challenged(state: State) -> None:
 def test_fifth_an_old_ack_within_the_window_is_ignored_and_its_text_taken() -> None:
     """ "If the ACK is a duplicate (SEG.ACK =< SND.UNA), it can be ignored."; of bytes that we have sent, that is."""
     with established() as c:
-        c.inject("PA", b"fine", ack=0)
-        c.expect("A", seq=1, ack=5)
+        c.app_send(b"ours")
+        c.expect("PA", seq=1, data=b"ours")
+        c.inject("A")
+        c.inject("PA", b"fine", ack=1)
+        c.expect("A", seq=5, ack=5)
         assert c.app_recv() == b"fine"
+
+
+def test_fifth_an_ack_from_before_anything_was_acknowledged_is_too_old() -> None:
+    """tcp_ack: at most as far back as bytes_acked, which does not count the SYN of one who was called."""
+    with established() as c:
+        c.inject("PA", b"blind", ack=0)
+        c.expect("A", seq=1, ack=1)
+        c.counted(Reason.TCP_TOO_OLD_ACK, TCPChallengeACK=1)
 
 
 # -- challenge ACKs have limits
@@ -306,6 +326,11 @@ def test_challenge_acks_of_all_connections_together_are_limited_by_a_number_nobo
 
 def test_challenge_acks_are_unlimited_below_the_limit() -> None:
     assert challenges(b"0123456789abcdef", 1000) == 40
+
+
+def test_a_limit_of_none_is_none() -> None:
+    """get_random_u32_inclusive(0, -1): as many as fit in 32 bits, not none."""
+    assert challenges(b"0123456789abcdef", 0) == 40
 
 
 def test_a_rst_at_the_end_of_what_was_selectively_acknowledged_resets_too() -> None:

@@ -169,6 +169,27 @@ def test_an_overtaken_ack_of_before_the_last_data_is_dropped_in_silence() -> Non
         c.counted(Reason.TCP_RFC7323_PAWS_ACK, PAWSOldAck=1)
 
 
+@pytest.mark.parametrize(("behind", "taken"), [(0x7FFF_FFFF, False), (0x8000_0000, True), (0x8000_0001, True)])
+def test_half_the_circle_behind_is_not_behind(behind: int, taken: bool) -> None:
+    """tcp_paws_check: "(s32)(ts_recent - rcv_tsval) <= paws_win", and the most negative number is."""
+    with stamped() as c:
+        c.inject("A", b"a", options=c.ts_option(1000))
+        c.expect("A", ack=2)
+        c.inject("A", b"b", options=c.ts_option((1000 - behind) & M32))
+        c.expect("A", ack=3 if taken else 2)
+        assert c.tp.ts_recent == ((1000 - behind) & M32 if taken else 1000)
+        c.out.clear()
+
+
+def test_a_ts_recent_of_0_is_replaced_by_any() -> None:
+    """tcp_paws_check: there are hosts whose SYN says 0, and what they say later is no older than that."""
+    with established(timestamps=True) as c:
+        c.tp.ts_recent = 0
+        c.inject("A", b"a", options=c.ts_option(0xFFFF_FFFF))
+        c.expect("A", ack=2)
+        assert c.tp.ts_recent == 0xFFFF_FFFF
+
+
 def test_an_old_syn_gets_a_challenge_ack() -> None:
     """RFC 5961 4.2, "irrespective of the sequence number", and of PAWS."""
     with stamped() as c:
@@ -177,7 +198,7 @@ def test_an_old_syn_gets_a_challenge_ack() -> None:
         c.mark()
         c.inject("S", seq=500, options=c.ts_option(900))
         c.expect("A", seq=1, ack=2)
-        c.counted(Reason.TCP_INVALID_SYN, TCPSYNChallenge=1, TCPChallengeACK=1)
+        c.counted(Reason.TCP_INVALID_SYN, TCPSYNChallenge=1, TCPChallengeACK=1, InErrs=1)
 
 
 def test_with_tcp_timestamps_2_the_clock_has_no_offset() -> None:

@@ -6,7 +6,7 @@ import errno
 
 import pytest
 
-from tests.tcp.peer import Peer, established
+from tests.tcp.peer import Peer, established, syn_sent
 from ustack.sock import MSG_OOB, MSG_PEEK, MSG_TRUNC
 from ustack.tcp.control import TCP_URG_NOTYET, TCP_URG_READ, TCP_URG_VALID
 from ustack.tcp.receive import tcp_inq, tcp_stream_is_readable
@@ -195,3 +195,11 @@ def test_the_mark_survives_the_wrap_of_sequence_numbers() -> None:
         assert oob(c) == b"e"
         assert c.app_recv() == b"abcd"
         assert c.app_recv() == b"f"
+
+
+def test_of_the_text_of_a_syn_ack_the_urgent_byte_is_taken() -> None:
+    """tcp_rcv_state_process, SYN_SENT: "Do step6 onward by hand": tcp_urg, though the text has been dropped."""
+    with syn_sent() as c:
+        c.inject("SAU", b"abc", seq=0, ack=1, urg=3, options=c.syn_options())
+        c.expect("A", seq=1, ack=1)
+        assert oob(c) == b"b" and c.tp.rcv_nxt == (c.tp.irs + 1) & 0xFFFF_FFFF

@@ -9,6 +9,7 @@ import pytest
 from tests.tcp.peer import MSEC, SEC, Peer, established
 from ustack.drop import Reason
 from ustack.inet.options import SO_RCVBUF, SOL_SOCKET
+from ustack.sock import MSG_PEEK
 from ustack.tcp.options import IPPROTO_TCP, TCP_NODELAY, TCP_USER_TIMEOUT, TCP_WINDOW_CLAMP
 from ustack.tcp.states import State
 
@@ -119,6 +120,39 @@ def test_text_for_a_closed_window_is_refused_with_an_ack_and_a_bare_fin_is_not()
         assert len(c.app_recv()) == at - 1
         assert c.app_recv() == b""
         c.out.clear()
+
+
+def test_nothing_is_predicted_while_the_window_is_shut() -> None:
+    """tcp_select_window ends header prediction with the last window: what is acknowledged then is a pure ACK."""
+    c = Peer()
+    c.app_setsockopt(SOL_SOCKET, SO_RCVBUF, 1500)
+    with established(peer=c):
+        c.inject("A", data(1460))
+        c.expect("A", window=0)
+        c.app_send(b"x")
+        c.out.clear()
+        c.mark()
+        c.inject("A")
+        c.counted(TCPPureAcks=1, TCPDelivered=1)
+
+
+def test_a_fin_nobody_has_read_is_something_to_read() -> None:
+    """What reaches beyond the window is taken only if nothing waits to be read, and a FIN alone does too."""
+    with established() as c:
+        c.inject("FA")
+        c.run(100 * MSEC)
+        c.out.clear()
+        c.mark()
+        huge = (c.tp.tcp_receive_window() // 1000 + 1) * 1000
+        assert c.app_recv(1, MSG_PEEK) == b""
+        c.inject("A", data(1000), seq=2 + huge - 1000)
+        c.expect("A", ack=2)
+        c.counted(Reason.TCP_INVALID_END_SEQUENCE, BeyondWindow=1)
+        assert c.app_recv() == b""
+        c.mark()
+        c.inject("A", data(1000), seq=2 + huge - 1000)
+        c.silent()
+        c.counted()
 
 
 def test_a_peers_window_probe_is_answered() -> None:

@@ -79,8 +79,8 @@ def test_the_texts_client_segment_by_segment() -> None:
     assert in_order(["fib_lookup", "tcp_v4_send_synack", "ip_build_and_send_pkt"], functions(synack, "b"))
     assert in_order(["__inet_lookup_established", "tcp_rcv_state_process", "tcp_set_state"], functions(synack, "a"))
     assert handshake.cause == synack.ident
-    wanted = ["tcp_check_req", "tcp_v4_syn_recv_sock", "tcp_rcv_state_process", "tcp_validate_incoming"]
-    assert in_order([*wanted, "inet_csk_complete_hashdance"], functions(handshake, "b"))
+    wanted = ["tcp_check_req", "tcp_v4_syn_recv_sock", "inet_csk_complete_hashdance", "tcp_rcv_state_process"]
+    assert in_order([*wanted, "tcp_validate_incoming"], functions(handshake, "b"))
     states = [str(each.decision) for each in handshake.steps if each.point is Point.TCP_SET_STATE]
     assert states == ["LISTEN to SYN-RECV", "SYN-RECV to ESTAB"]
 

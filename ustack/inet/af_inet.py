@@ -89,7 +89,7 @@ class InetOps(ProtoOps):
         """inet_getname: ENOTCONN for the peer of a socket that has none, or does not have it yet."""
         sk = sock.sk
         if not peer:
-            return SockaddrIn(sk.rcv_saddr or sk.saddr, sk.num)
+            return SockaddrIn(sk.rcv_saddr or sk.saddr, sk.num or sk.sport)
         if sk.dport == 0 or sk.state in _NO_PEER_YET:
             raise error(errno.ENOTCONN)
         return SockaddrIn(sk.daddr, sk.dport)
@@ -146,7 +146,7 @@ class InetOps(ProtoOps):
 
     def recvmsg(self, sock: Socket, length: i64, flags: i64) -> Message:
         if flags & MSG_ERRQUEUE:
-            return inet_recv_error(sock.sk)
+            return inet_recv_error(sock.sk, length)
         if self.net.tracer is not None:
             self.net.tracer.note(Point.INET_RECVMSG)
         return sock.sk.recvmsg(length, flags)
@@ -224,6 +224,7 @@ def finish_bind(sk: Sock, port: i64) -> None:
         sk.bound_addr = True
     if port != 0:
         sk.bound_port = True
+    sk.sport = sk.num
     sk.daddr = 0
     sk.dport = 0
     sk.dst_cache = None
@@ -242,12 +243,15 @@ class InetStreamOps(InetOps):
             return None  # TCP_FASTOPEN_CONNECT: the first send will carry the SYN
         if sk.state == TCP_SYN_SENT or sk.state == TCP_SYN_RECV:
             raise error(code)
-        # "Connection was closed by RST, timeout, ICMP error or another process disconnected us."
         if sk.state == TCP_CLOSE:
-            code = int(sk.take_error()) or errno.ECONNABORTED
-            self.disconnect(sock)
-            raise error(code)
+            self._connect_failed(sock)
         sock.state = SS_CONNECTED
+
+    def _connect_failed(self, sock: Socket) -> None:
+        """ "Connection was closed by RST, timeout, ICMP error or another process disconnected us." """
+        code = int(sock.sk.take_error()) or errno.ECONNABORTED
+        self.disconnect(sock)
+        raise error(code)
 
     def _start_connect(self, sock: Socket, address: SockaddrIn) -> int:
         """Judge the socket's state and set out if it has not; the errno for "not finished yet"."""
@@ -296,8 +300,8 @@ class InetStreamOps(InetOps):
             self.net.tracer.note(Point.INET_STREAM_SENDMSG, STATE_NAMES[int(sk.state)])
         if not flags & MSG_FASTOPEN:
             return sk.sendmsg(data, flags, 0, NO_PORT)
-        if sock.state == SS_CONNECTED and self.net.sysctl.tcp_fastopen & TFO_CLIENT_ENABLE:
-            raise error(errno.EISCONN)
+        if self.net.sysctl.tcp_fastopen & TFO_CLIENT_ENABLE:
+            self._check_fastopen(sock)
         try:
             return sk.sendmsg(data, flags, addr, port)
         finally:
@@ -305,6 +309,16 @@ class InetStreamOps(InetOps):
                 sock.state = SS_CONNECTING
             elif sock.state == SS_CONNECTING and sk.state not in (TCP_SYN_SENT, TCP_SYN_RECV, TCP_CLOSE):
                 sock.state = SS_CONNECTED
+
+    def _check_fastopen(self, sock: Socket) -> None:
+        """Whether a connect may follow in this state of the socket, as __inet_stream_connect judges it."""
+        sk = sock.sk
+        if sock.state == SS_CONNECTED or (sock.state == SS_UNCONNECTED and sk.state != TCP_CLOSE):
+            raise error(errno.EISCONN)
+        if sock.state == SS_DISCONNECTING:
+            raise error(errno.EINVAL)
+        if sock.state == SS_CONNECTING and sk.state == TCP_CLOSE:
+            self._connect_failed(sock)
 
 
 class InetDgramOps(InetOps):

@@ -14,7 +14,7 @@ from ustack.inet.security import CAP_NET_ADMIN, CAP_NET_RAW
 from ustack.inet.sockaddr import INADDR_ANY
 from ustack.ipv4.options import ip_options_get
 from ustack.routing.flow import rt_tos2priority
-from ustack.sock import error
+from ustack.sock import error, octets_value
 from ustack.tcp.ecn import INET_ECN_MASK
 from ustack.wire.ipv4 import IP_HLEN
 
@@ -92,7 +92,7 @@ class IpSockOptions:
         if name == IP_MULTICAST_IF:
             return self._set_multicast_if(sock, value)
         if name == IP_OPTIONS:
-            return set_options(sock.sk, value)
+            return set_options(sock, value)
         flag = _LOOSE_FLAGS.get(name)
         if flag is not None:
             return set_loose_flag(sock.sk, name, flag, ip_value(value) != 0)
@@ -115,7 +115,8 @@ class IpSockOptions:
     def _set_multicast_if(self, sock: Socket, value: int | bytes) -> None:
         """struct ip_mreqn, struct ip_mreq or an address: the device that multicasts leave by."""
         sk = sock.sk
-        if sk.sock_type == SOCK_STREAM or isinstance(value, int) or len(value) < _ADDR.size:
+        value = octets_value(value)
+        if sk.sock_type == SOCK_STREAM or len(value) < _ADDR.size:
             raise error(errno.EINVAL)
         # an address alone is the interface's, in the two structures the interface's comes second
         at = 4 if len(value) >= 8 else 0
@@ -143,7 +144,6 @@ class IpSockOptions:
         sk = sock.sk
         flag = _FLAGS.get(name) or _LOOSE_FLAGS.get(name)
         if flag is not None:
-            check_raw_only(sk, name)
             return int(getattr(sk, flag))
         number = _NUMBERS.get(name)
         if number is not None:
@@ -201,11 +201,11 @@ def set_number(sock: Socket, name: i64, number: int) -> None:
         raise error(errno.ENOPROTOOPT)
 
 
-def set_options(sk: Sock, value: int | bytes) -> None:
+def set_options(sock: Socket, value: int | bytes) -> None:
     """Options for every packet, as in a header; none at all undoes it. EINVAL for what no header could carry."""
-    if isinstance(value, int):
-        raise error(errno.EINVAL)
-    sk.inet_opt = ip_options_get(value) if value else None
+    raw = octets_value(value)
+    sock.sk.inet_opt = ip_options_get(raw, sock.cred.capable(CAP_NET_RAW)) if raw else None
+    sock.sk.options_changed()
 
 
 def ip_options_undo(opt: IpOptions) -> bytes:

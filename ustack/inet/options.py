@@ -10,6 +10,7 @@ from mypy_extensions import i64
 
 from ustack.device.net_device import IFNAMSIZ
 from ustack.error_queue import (
+    SOF_TIMESTAMPING_BIND_PHC,
     SOF_TIMESTAMPING_MASK,
     SOF_TIMESTAMPING_OPT_ID,
     SOF_TIMESTAMPING_OPT_ID_TCP,
@@ -21,7 +22,7 @@ from ustack.error_queue import SOL_SOCKET as SOL_SOCKET
 from ustack.inet.family import SOCK_STREAM
 from ustack.inet.security import CAP_NET_ADMIN, CAP_NET_RAW, Cred
 from ustack.inet.sockaddr import AF_INET
-from ustack.sock import PACING_UNLIMITED, TCP_LISTEN, error, int_value
+from ustack.sock import PACING_UNLIMITED, TCP_LISTEN, error, int_value, octets_value
 from ustack.sysctl_names import SOCK_MIN_RCVBUF, SOCK_MIN_SNDBUF
 from ustack.timer import NSEC_PER_SEC, NSEC_PER_USEC
 
@@ -56,6 +57,7 @@ SO_RCVBUFFORCE: Final = 33
 SO_MARK: Final = 36
 SO_PROTOCOL: Final = 38
 SO_DOMAIN: Final = 39
+SO_PEEK_OFF: Final = 42
 SO_MAX_PACING_RATE: Final = 47
 SO_TIMESTAMPING: Final = 37
 SO_MEMINFO: Final = 55
@@ -79,6 +81,8 @@ _ULONG: Final = Struct("=Q")
 _MEMINFO: Final = Struct("=9I")
 _LINGER: Final = Struct("=ii")
 _TIMEVAL: Final = Struct("=qq")
+#: struct so_timestamping: flags, and the clock of a device that has one (bind_phc), which none of ours has.
+_TIMESTAMPING: Final = Struct("=Ii")
 
 #: Options that are one flag of Sock and nothing else.
 _FLAGS: Final = {
@@ -99,7 +103,6 @@ _NUMBERS: Final = {
     SO_RCVLOWAT: "rcvlowat",
     SO_PROTOCOL: "protocol",
     SO_BINDTOIFINDEX: "bound_dev_if",
-    SO_TIMESTAMPING: "tsflags",
     SO_ZEROCOPY: "zerocopy",
 }
 
@@ -167,6 +170,8 @@ class SocketOptions:
             sock.sk.dst_cache = None
         elif name == SO_RCVLOWAT:
             sock.sk.set_rcvlowat(INT_MAX if number < 0 else number or 1)
+        elif name == SO_PEEK_OFF:
+            sock.sk.set_peek_off(number)
         elif name == SO_BUF_LOCK:
             set_buf_lock(sock, number)
         elif name == SO_TIMESTAMPING:
@@ -180,9 +185,7 @@ class SocketOptions:
 
     def _bind_to_device(self, sock: Socket, value: int | bytes) -> None:
         """The name of a device, at most IFNAMSIZ bytes up to a NUL; the empty name undoes it. ENODEV."""
-        if isinstance(value, int):
-            raise error(errno.EINVAL)
-        name = value[:15].split(b"\0")[0].decode("ascii", "replace")
+        name = octets_value(value)[:15].split(b"\0")[0].decode("ascii", "replace")
         index: i64 = 0
         if name:
             dev = self.devices.by_name(name)
@@ -218,6 +221,8 @@ class SocketOptions:
             return int(sk.state == TCP_LISTEN)
         if name == SO_SNDLOWAT:
             return 1
+        if name == SO_PEEK_OFF:
+            return int(sk.get_peek_off())
         if name == SO_BUF_LOCK:
             return (SOCK_SNDBUF_LOCK if sk.sndbuf_locked else 0) | (SOCK_RCVBUF_LOCK if sk.rcvbuf_locked else 0)
         return self._get_structure(sock, name, room)
@@ -226,13 +231,15 @@ class SocketOptions:
         sk = sock.sk
         if name == SO_MAX_PACING_RATE:
             return pacing_rate_value(sk.max_pacing_rate, room)
+        if name == SO_TIMESTAMPING:
+            return _TIMESTAMPING.pack(sk.tsflags & 0xFFFF_FFFF, 0)
         if name == SO_MEMINFO:
             return _MEMINFO.pack(*(word & 0xFFFF_FFFF for word in sk.meminfo()))
         if name == SO_COOKIE:
             need_room(room, _ULONG.size)
             return _ULONG.pack(sk.cookie)
         if name == SO_LINGER:
-            return _LINGER.pack(int(sk.linger >= 0), max(sk.linger, 0))
+            return _LINGER.pack(int(sk.linger >= 0), sk.lingertime)
         if name == SO_RCVTIMEO:
             return timeval(sock.rcvtimeo)
         if name == SO_SNDTIMEO:
@@ -300,7 +307,7 @@ def set_timestamping(sock: Socket, flags: int) -> None:
     numbered, stats = flags & SOF_TIMESTAMPING_OPT_ID, flags & SOF_TIMESTAMPING_OPT_STATS
     if flags & ~SOF_TIMESTAMPING_MASK or (flags & SOF_TIMESTAMPING_OPT_ID_TCP and not numbered):
         raise error(errno.EINVAL)
-    if stats and not flags & SOF_TIMESTAMPING_OPT_TSONLY:
+    if (stats and not flags & SOF_TIMESTAMPING_OPT_TSONLY) or flags & SOF_TIMESTAMPING_BIND_PHC:
         raise error(errno.EINVAL)
     sock.sk.set_timestamping(flags)
 
@@ -319,8 +326,8 @@ def set_max_pacing_rate(sock: Socket, value: int | bytes) -> None:
     rate: int  # an unsigned long need not fit into an i64
     if isinstance(value, int):
         rate = value & 0xFFFF_FFFF if value < 0 else value
-    elif len(value) == _ULONG.size:
-        rate = _ULONG.unpack(value)[0]
+    elif len(value) >= _ULONG.size:
+        rate = _ULONG.unpack_from(value)[0]
     else:
         rate = int_value(value) & 0xFFFF_FFFF
     sock.sk.set_max_pacing_rate(PACING_UNLIMITED if rate == 0xFFFF_FFFF or rate >= int(PACING_UNLIMITED) else rate)
@@ -339,7 +346,10 @@ def set_linger(sock: Socket, value: int | bytes) -> None:
         raise error(errno.EINVAL)
     on, seconds = _LINGER.unpack_from(value)
     # the kernel takes l_linger as unsigned and caps what its clock cannot hold: negative is "very long"
-    sock.sk.linger = -1 if not on else INT_MAX if seconds < 0 else seconds
+    if on:
+        sock.sk.linger = sock.sk.lingertime = INT_MAX if seconds < 0 else seconds
+    else:
+        sock.sk.linger = -1
 
 
 def set_timeout(sock: Socket, name: i64, value: int | bytes) -> None:

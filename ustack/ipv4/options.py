@@ -86,6 +86,7 @@ class _Compiler:
         self.routing: Routing | None = routing
         self.spec_dst: i64 = spec_dst
         self.now: i64 = now
+        self.takes_any: bool = routing is not None  #: options that we do not know, too
         self.is_echo: bool = False  #: for an answer: an option that is full goes along as it is
 
     def run(self) -> i64:
@@ -129,8 +130,8 @@ class _Compiler:
             if self.opt.data[at + 2] == 0 and self.opt.data[at + 3] == 0:
                 self.opt.router_alert = IP_HLEN + at
             return NO_PROBLEM
-        # RFC 1122 3.2.1.8: "MUST silently ignore the options they do not understand"; a user may not send them
-        return NO_PROBLEM if self.routing is not None else IP_HLEN + at
+        # RFC 1122 3.2.1.8: "MUST silently ignore the options they do not understand"; not every user may send them
+        return NO_PROBLEM if self.takes_any else IP_HLEN + at
 
     def _source_route(self, at: i64, length: i64) -> i64:
         opt = self.opt
@@ -214,7 +215,7 @@ class _Compiler:
                 return NO_PROBLEM  # somebody else's turn
             opt.put(slot + 4, timestamp(self.now))
         else:
-            return NO_PROBLEM if routing is not None else IP_HLEN + at + 3
+            return NO_PROBLEM if self.takes_any else IP_HLEN + at + 3
         opt.data[at + 2] = pointer + (4 if needed == 3 else 8)
         opt.ts_needtime = True
         return NO_PROBLEM
@@ -232,11 +233,15 @@ def ip_options_compile(data: bytes, routing: Routing, spec_dst: i64, now: i64) -
     return compiler.opt
 
 
-def ip_options_get(data: bytes) -> IpOptions:
-    """What a user sets with IP_OPTIONS, ready for ip_options_build (ip_options_get). Raises EINVAL."""
+def ip_options_get(data: bytes, raw: bool = False) -> IpOptions:
+    """What a user sets with IP_OPTIONS, ready for ip_options_build (ip_options_get). Raises EINVAL.
+
+    ``raw``: he has CAP_NET_RAW, and may send options that nobody knows.
+    """
     if len(data) > IP_MAX_OPTIONS:
         raise error(errno.EINVAL)
     compiler = _Compiler(ipv4.padded(data), None, 0, 0)
+    compiler.takes_any = raw
     if compiler.run() != NO_PROBLEM:
         raise error(errno.EINVAL)
     return compiler.opt

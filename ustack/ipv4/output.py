@@ -124,7 +124,7 @@ class Ipv4Output(PacketHandler):
 
         Without ``df`` it is fragmented if need be. ``opt``: options of the answer (ip_options_echo, ip_options_get).
         """
-        frag_off: i64 = IP_DF if df and not dst.mtu_locked else 0
+        frag_off: i64 = IP_DF if df else 0
         if frag_off != 0:
             ident: i64 = 0
         elif protocol == IPPROTO_TCP:

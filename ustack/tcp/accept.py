@@ -12,12 +12,13 @@ from ustack.drop import Reason
 from ustack.sock import TCP_LISTEN, error
 from ustack.tcp.congestion.cong import tcp_ca_openreq_child
 from ustack.tcp.connect import tcp_ca_dst_init
-from ustack.tcp.control import TFO_SERVER_ENABLE, TFO_SERVER_WO_SOCKOPT1, TcpControl
+from ustack.tcp.control import TFO_SERVER_ENABLE, TFO_SERVER_WO_SOCKOPT1, TIMESTAMP_LEN, TcpControl
 from ustack.tcp.ecn import INET_ECN_MASK, tcp_ecn_openreq_child
 from ustack.tcp.mss import tcp_sync_mss
 from ustack.tcp.notify import DATA_READY, tcp_wake
 from ustack.tcp.reply import tcp_v4_send_reset
 from ustack.tcp.states import Event
+from ustack.tcp.window import tcp_initialize_rcv_mss
 from ustack.trace.points import Point
 from ustack.trace.words import socket_name
 from ustack.wire.checksum import csum_tcpudp_nofold
@@ -49,9 +50,12 @@ def tcp_v4_syn_recv_sock(req: RequestSock, packet: Packet, th: TcpHeader) -> Tcp
             req.remove()
         net.drop(packet, Reason.TCP_LISTEN_OVERFLOW)
         return None
+    net.mib.tcp.PassiveOpens += 1
     child = req.tables.new_sock()
     inherit(child, listener)
-    take_request(child, req)
+    take_request(child, req, th)
+    if packet.iph is not None:
+        child.mc_ttl = packet.iph.ttl
     req.remove()
     req.tables.ports.hold(child, req.lport, False)
     req.tables.insert(child)
@@ -68,15 +72,16 @@ def sk_acceptq_is_full(listener: TcpControl) -> bool:
 
 def inherit(child: TcpControl, listener: TcpControl) -> None:
     """What a connection has from its listener (inet_csk_clone_lock)."""
+    child.shutdown = listener.shutdown  # of one that was shut down, and listens again
     child.reuseaddr = listener.reuseaddr
     child.reuseport = listener.reuseport
     child.uid = listener.uid
     child.bound_dev_if = listener.bound_dev_if
+    child.bound_addr = listener.bound_addr
     child.bound_port = False
     child.tos = listener.tos
     child.uc_ttl = listener.uc_ttl
     child.min_ttl = listener.min_ttl
-    child.priority = listener.priority
     child.pmtudisc = listener.pmtudisc
     child.rcvbuf = listener.rcvbuf
     child.rcvbuf_locked = listener.rcvbuf_locked
@@ -87,6 +92,7 @@ def inherit(child: TcpControl, listener: TcpControl) -> None:
     child.keepintvl = listener.keepintvl
     child.keepcnt = listener.keepcnt
     child.linger = listener.linger
+    child.lingertime = listener.lingertime
     child.linger2 = listener.linger2
     child.nonagle = listener.nonagle
     child.user_mss = listener.user_mss
@@ -100,6 +106,7 @@ def inherit(child: TcpControl, listener: TcpControl) -> None:
     child.rto_max_ns = listener.rto_max_ns
     child.delack_max_ns = listener.delack_max_ns
     child.recvmsg_inq = listener.recvmsg_inq
+    child.ack_pingpong = listener.ack_pingpong
     child.oobinline = listener.oobinline
     child.dontroute = listener.dontroute
     child.set_max_pacing_rate(listener.max_pacing_rate)
@@ -108,10 +115,17 @@ def inherit(child: TcpControl, listener: TcpControl) -> None:
     child.recverr = listener.recverr
     child.freebind = listener.freebind
     child.transparent = listener.transparent
+    child.broadcast = listener.broadcast
+    child.peek_off = listener.peek_off
+    child.no_check_tx = listener.no_check_tx
+    child.recv_pktinfo = listener.recv_pktinfo
+    child.mc_loop = listener.mc_loop
+    child.fastopen_no_cookie = listener.fastopen_no_cookie
+    child.bind_address_no_port = listener.bind_address_no_port
     child.save_syn = listener.save_syn
 
 
-def take_request(child: TcpControl, req: RequestSock) -> None:
+def take_request(child: TcpControl, req: RequestSock, th: TcpHeader) -> None:
     """The control block as the handshake left it (tcp_create_openreq_child)."""
     child.move(Event.PASSIVE_OPEN)
     child.move(Event.RCV_SYN)
@@ -129,11 +143,12 @@ def take_request(child: TcpControl, req: RequestSock) -> None:
     child.saved_syn = req.saved_syn
     child.rcv_nxt = child.copied_seq = child.rcv_wup = child.rcvq_seq = (req.irs + 1) & 0xFFFF_FFFF
     child.snd_wl1 = req.irs
-    child.snd_wnd = child.max_window = req.snd_wnd
     child.wscale_ok = req.wscale_ok
     child.snd_wscale = req.snd_wscale
+    child.snd_wnd = child.max_window = th.window << req.snd_wscale
     child.sack_ok = req.sack_ok
     child.tstamp_ok = req.tstamp_ok
+    child.tcp_header_len = 20 + TIMESTAMP_LEN if req.tstamp_ok else 20
     child.ts_recent = req.ts_recent
     child.ts_recent_stamp = req.tables.net.now
     child.tsoffset = req.tsoffset
@@ -146,6 +161,7 @@ def take_request(child: TcpControl, req: RequestSock) -> None:
     tcp_ca_openreq_child(child, req.listener)
     tcp_ca_dst_init(child, req.dst)
     tcp_sync_mss(child, req.dst.mtu)
+    tcp_initialize_rcv_mss(child)
     child.lsndtime = req.sent_at
     child.segs_in = 1  # the SYN
     child.total_retrans = req.retransmits
@@ -160,15 +176,19 @@ def take_request(child: TcpControl, req: RequestSock) -> None:
 
 
 def tcp_accept_queue_add(child: TcpControl) -> None:
-    """Hand the established connection to its listener's owner."""
+    """The connection may be accepted, even if its ACK turns out to be no good (inet_csk_complete_hashdance)."""
     listener = child.parent
     if listener is not None and listener.accept_queue is not None:
-        child.net.mib.tcp.PassiveOpens += 1
         listener.accept_queue.append(child)
         if child.net.tracer is not None:
             facts: Facts = {"waiting": len(listener.accept_queue), "backlog": int(listener.max_ack_backlog)}
             child.net.tracer.here(Point.INET_CSK_COMPLETE_HASHDANCE, "may be accepted", facts)
-        tcp_wake(listener, DATA_READY)
+
+
+def tell_listener(child: TcpControl) -> None:
+    """There is a connection to accept (tcp_child_process)."""
+    if child.parent is not None:
+        tcp_wake(child.parent, DATA_READY)
 
 
 def inet_csk_accept(listener: TcpControl) -> TcpControl:
@@ -189,6 +209,8 @@ def inet_csk_listen_start(tp: TcpControl, backlog: i64) -> None:
     tp.max_ack_backlog = backlog
     if tp.state == TCP_LISTEN:
         return
+    # inet_csk_delack_init: what the last peer sent, and how, is no matter of the next ones
+    tp.ack_pending = tp.ack_quick = tp.ack_pingpong = tp.ato = tp.lrcvtime = tp.last_seg_size = tp.rcv_mss = 0
     bucket = tp.bind_bucket
     if bucket is not None and bucket.listened_by_another(tp):
         raise error(errno.EADDRINUSE)

@@ -148,8 +148,7 @@ def tcp_old_ack(tp: TcpControl, th: TcpHeader, state: AckState) -> i64:
     sacks = tp.rx_sacks
     if sacks and tp.sack_ok:
         prior_delivered = tp.delivered
-        tcp_sacktag_write_queue(tp, sacks, th.ack_seq, una, state)
-        tcp_count_delivered(tp, state.sack_delivered, False)
+        tcp_sacktag_write_queue(tp, sacks, th.ack_seq, una, state)  # as Linux, tp.delivered does not hear of it
         tcp_fastretrans_alert(tp, state, una, 0)
         tcp_newly_delivered(tp, prior_delivered, state.flag)
         tcp_xmit_recovery(tp, state.rexmit)
@@ -184,6 +183,7 @@ def tcp_syn_acked(tp: TcpControl) -> None:
     if tp.ca_state != TCP_CA_OPEN:
         tcp_fastretrans_alert(tp, state, prior_una, 0)
     tcp_newly_delivered(tp, prior_delivered, state.flag)
+    tcp_rate_gen(tp, tp.delivered - prior_delivered, 0, False, state.rate)
     if state.flag & FLAG_SET_XMIT_TIMER:
         tcp_set_xmit_timer(tp)
     if not tp.congestion.has_cong_control:
@@ -229,7 +229,7 @@ def tcp_ack_probe(tp: TcpControl) -> None:
     if head is None:
         return
     if not after(head.end_seq, tp.tcp_wnd_end()):
-        tp.probe_backoff = 0
+        tp.backoff = 0
         tp.probes_tstamp = 0
         if tp.icsk_pending == ICSK_TIME_PROBE0:
             tp.clear_xmit_timer()

@@ -45,7 +45,8 @@ def tcp_send_challenge_ack(tp: TcpControl) -> None:
     if second != tables.challenge_second:
         half = (limit + 1) >> 1
         tables.challenge_second = second
-        tables.challenge_left = half + tp.net.entropy.below(max(limit, 1))
+        # get_random_u32_inclusive(half, half + limit - 1): between two ends the wrong way round lies every number
+        tables.challenge_left = half + (tp.net.entropy.below(limit) if limit > 0 else tp.net.entropy.u32())
     if tables.challenge_left > 0:
         tables.challenge_left -= 1
         tp.net.mib.tcpext.TCPChallengeACK += 1

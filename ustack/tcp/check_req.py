@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mypy_extensions import i64
+
 from ustack.drop import Reason
-from ustack.tcp.accept import tcp_v4_syn_recv_sock
+from ustack.tcp.accept import tcp_accept_queue_add, tcp_v4_syn_recv_sock
 from ustack.tcp.finish import tcp_reset
-from ustack.tcp.mini import tcp_in_window, tcp_paws_reject
+from ustack.tcp.mini import tcp_in_window, tcp_parse_handshake, tcp_paws_reject
 from ustack.tcp.reply import tcp_v4_send_reset
 from ustack.tcp.request import RequestSock, reqsk_fastopen_remove
 from ustack.tcp.seq import after, between
+from ustack.tcp.syncookies import cookie_v4_check
 from ustack.trace.points import Point
-from ustack.wire import tcp as wire
-from ustack.wire.tcp import TCPHDR_ACK, TCPHDR_FIN, TCPHDR_RST, TCPHDR_SYN, TcpHeader
+from ustack.wire.tcp import TCPHDR_ACK, TCPHDR_RST, TCPHDR_SYN, TcpHeader
 
 if TYPE_CHECKING:
     from ustack.packet import Packet
     from ustack.tcp.control import TcpControl
     from ustack.trace.journey import Facts
+    from ustack.wire import tcp as wire
 
 
 def tcp_check_req(req: RequestSock, packet: Packet, th: TcpHeader) -> TcpControl | None:
@@ -27,17 +30,22 @@ def tcp_check_req(req: RequestSock, packet: Packet, th: TcpHeader) -> TcpControl
     if packet.journey is not None:
         facts: Facts = {"rcv_nxt": int(req.rcv_nxt), "iss": int(req.iss), "retransmits": int(req.retransmits)}
         packet.journey.step(Point.TCP_CHECK_REQ, "half open", facts)
-    if request_syn_again(req, packet, th, None):
+    options = tcp_parse_handshake(net, packet, th)
+    if request_syn_again(req, packet, th, options, None):
         return None
-    if th.flags & TCPHDR_ACK and th.ack_seq != (req.iss + 1) & 0xFFFF_FFFF:
+    snd_nxt: i64 = (req.iss + 1) & 0xFFFF_FFFF
+    if th.flags & (TCPHDR_ACK | TCPHDR_RST) == TCPHDR_ACK and th.ack_seq != snd_nxt:
         # RFC 9293 3.5.2: "If the connection is in any non-synchronized state (LISTEN, SYN-SENT, SYN-RECEIVED), and the
-        # incoming segment acknowledges something not yet sent [...] a reset is sent", before the sequence is looked at
-        tcp_v4_send_reset(req.tables, packet, th, Reason.TCP_INVALID_ACK_SEQUENCE, req.listener.mark)
+        # incoming segment acknowledges something not yet sent [...] a reset is sent", before the sequence is looked at.
+        # Not of a RST: that ends the opening if it is where the next segment is.
+        # It might be the listener's cookie that it echoes; but this request has the four-tuple
+        if cookie_v4_check(req.listener, packet, th) is None:
+            tcp_v4_send_reset(req.tables, packet, th, Reason.TCP_INVALID_ACK_SEQUENCE, req.listener.mark)
         net.drop(packet, Reason.TCP_INVALID_ACK_SEQUENCE)
         return None
-    if not request_segment_acceptable(req, packet, th, False):
+    if not request_segment_acceptable(req, packet, th, options, None):
         return None
-    if th.flags & (TCPHDR_RST | TCPHDR_SYN):
+    if resets(req, th):
         # "If this connection was initiated with a passive OPEN, then return this connection to the LISTEN state"
         if not th.flags & TCPHDR_RST:
             tcp_v4_send_reset(req.tables, packet, th, Reason.TCP_RESET, req.listener.mark)
@@ -49,12 +57,22 @@ def tcp_check_req(req: RequestSock, packet: Packet, th: TcpHeader) -> TcpControl
     if not th.flags & TCPHDR_ACK:
         net.drop(packet, Reason.TCP_FLAGS)
         return None
-    if req.timeouts < req.listener.defer_accept and th.end == th.payload and not th.flags & TCPHDR_FIN:
+    if req.timeouts < req.listener.defer_accept and th.end_seq() == req.rcv_nxt:
         # TCP_DEFER_ACCEPT: the owner wants to hear of it when there is something to read
         req.acked = True
         net.drop(packet, Reason.TCP_DEFER_ACCEPT)
         return None
-    return tcp_v4_syn_recv_sock(req, packet, th)
+    child = tcp_v4_syn_recv_sock(req, packet, th)
+    if child is not None:
+        if options.saw_tstamp and not after(th.seq, req.rcv_nxt):
+            child.ts_recent = options.tsval
+        tcp_accept_queue_add(child)
+    return child
+
+
+def resets(req: RequestSock, th: TcpHeader) -> bool:
+    """True for a RST, and for a SYN but the first once more: that one counts as what comes after it."""
+    return th.flags & TCPHDR_RST != 0 or (th.flags & TCPHDR_SYN != 0 and th.seq != req.irs)
 
 
 def tcp_check_fastopen_req(child: TcpControl, packet: Packet, th: TcpHeader) -> bool:
@@ -66,7 +84,10 @@ def tcp_check_fastopen_req(child: TcpControl, packet: Packet, th: TcpHeader) -> 
     if req is None:
         return True
     net = child.net
-    if request_syn_again(req, packet, th, child) or not request_segment_acceptable(req, packet, th, True):
+    options = tcp_parse_handshake(net, packet, th)
+    if request_syn_again(req, packet, th, options, child):
+        return False
+    if not request_segment_acceptable(req, packet, th, options, child):
         return False
     if th.flags & TCPHDR_RST:
         net.mib.tcp.AttemptFails += 1
@@ -74,7 +95,7 @@ def tcp_check_fastopen_req(child: TcpControl, packet: Packet, th: TcpHeader) -> 
         net.drop(packet, Reason.TCP_RESET)
         tcp_reset(child)
         return False
-    if th.flags & TCPHDR_SYN:
+    if resets(req, th):
         # data has been taken from the peer: it is not reset for what anybody may have sent
         tcp_v4_send_reset(req.tables, packet, th, Reason.TCP_INVALID_SYN, req.listener.mark)
         net.drop(packet, Reason.TCP_INVALID_SYN)
@@ -85,9 +106,13 @@ def tcp_check_fastopen_req(child: TcpControl, packet: Packet, th: TcpHeader) -> 
     return True
 
 
-def request_syn_again(req: RequestSock, packet: Packet, th: TcpHeader, child: TcpControl | None) -> bool:
-    """True if the segment is the SYN once more: our SYN-ACK was lost, and goes again."""
+def request_syn_again(
+    req: RequestSock, packet: Packet, th: TcpHeader, options: wire.TcpOptions, child: TcpControl | None
+) -> bool:
+    """True if the segment is the SYN once more, and no older one: our SYN-ACK was lost, and goes again."""
     if th.flags & (TCPHDR_SYN | TCPHDR_ACK | TCPHDR_RST) != TCPHDR_SYN or th.seq != req.irs:
+        return False
+    if req.tstamp_ok and options.saw_tstamp and tcp_paws_reject(req, options, False):
         return False
     if not req.oow_rate_limited(th):
         req.send_synack_again()
@@ -99,25 +124,28 @@ def request_syn_again(req: RequestSock, packet: Packet, th: TcpHeader, child: Tc
     return True
 
 
-def request_segment_acceptable(req: RequestSock, packet: Packet, th: TcpHeader, fastopen: bool) -> bool:
-    """PAWS and the sequence number, before an ACK may finish the handshake. False: the segment has been dealt with."""
-    options = wire.parse_options(packet.buf, th.options, th.payload)
+def request_segment_acceptable(
+    req: RequestSock, packet: Packet, th: TcpHeader, options: wire.TcpOptions, child: TcpControl | None
+) -> bool:
+    """PAWS and the sequence number, before an ACK may finish the handshake. False: the segment has been dealt with.
+
+    ``child``: the socket that Fast Open has made already.
+    """
     net = req.tables.net
-    reason = unacceptable(req, th, options, fastopen)
+    snd_nxt: i64 = (req.iss + 1) & 0xFFFF_FFFF if child is None else child.snd_nxt
+    reason = unacceptable(req, th, options, child is not None)
     if reason is not None:
         # RFC 9293, first: "If an incoming segment is not acceptable, an acknowledgment should be sent in reply (unless
         # the RST bit is set [...])"
-        if not th.flags & TCPHDR_RST:
-            req.send_ack(th)
+        if not th.flags & TCPHDR_RST and not req.oow_rate_limited(th):
+            req.send_ack(packet, snd_nxt)
         net.drop(packet, reason)
         return False
     if th.flags & TCPHDR_RST and th.seq != req.rcv_nxt:
         # RFC 5961 3.2: in the window but not exactly next: "TCP endpoints MUST send an acknowledgment"
-        req.send_ack(th)
+        req.challenge(packet, snd_nxt)
         net.drop(packet, Reason.TCP_INVALID_SEQUENCE)
         return False
-    if req.tstamp_ok and options.saw_tstamp and not after(th.seq, req.rcv_nxt):
-        req.ts_recent = options.tsval
     return True
 
 
@@ -130,6 +158,6 @@ def unacceptable(req: RequestSock, th: TcpHeader, options: wire.TcpOptions, fast
         if options.tsecr and not fastopen and not between(options.tsecr, req.tsval_first, req.tsval_last):
             return Reason.TCP_RFC7323_TSECR
     # a SYN with the number of the first one counts as what comes after it (RFC 9293: "trim the segment")
-    if not tcp_in_window(th.seq, th.end_seq(), req.rcv_nxt, (req.rcv_nxt + req.window.wnd) & 0xFFFF_FFFF):
+    if not tcp_in_window(th.seq, th.end_seq(), req.rcv_nxt, (req.rcv_nxt + req.synack_window()) & 0xFFFF_FFFF):
         return Reason.TCP_INVALID_SEQUENCE
     return None

@@ -74,6 +74,7 @@ def tcp_clean_rtx_queue(tp: TcpControl, state: AckState, prior_fack: i64, prior_
         state.flag |= FLAG_SACK_RENEGING
     if not before(tp.snd_up, prior_snd_una) and not after(tp.snd_up, tp.snd_una):
         tp.snd_up = tp.snd_una
+        tp.urg_mode = False
     alone = pkts_acked == 1 and fully_acked and prior_sacked == 0
     sack_rtt = -1 if state.first_sackt < 0 else tp.net.now - state.first_sackt
     rtt_update = sample_rtt(tp, state, sack_rtt, alone and distance(prior_snd_una, tp.snd_una) < tp.mss_cache)

@@ -34,11 +34,13 @@ from ustack.tcp.control import (
 from ustack.tcp.finish import (
     drop_write_queues,
     fin_wait2_alone,
+    free_receive_queue,
     free_receive_queues,
     tcp_abort,
-    tcp_done,
+    tcp_closed,
 )
 from ustack.tcp.memory import tcp_check_oom
+from ustack.tcp.notify import ERROR_REPORT, tcp_wake
 from ustack.tcp.output import tcp_send_fin
 from ustack.tcp.scoreboard import tcp_init_recovery
 from ustack.tcp.states import NEEDS_RESET, NO_STATE, Event, after, in_set
@@ -55,7 +57,7 @@ def tcp_shutdown(tp: TcpControl, how: i64) -> None:
     if not how & SEND_SHUTDOWN or not in_set(tp.state, _MAY_SHUTDOWN):
         return
     if tp.state == TCP_SYN_SENT:
-        tcp_done(tp)
+        tcp_closed(tp)
     else:
         tp.move(Event.CLOSE)
         tcp_send_fin(tp)
@@ -72,17 +74,18 @@ def tcp_close(tp: TcpControl) -> None:
     tp.dead = True
     tp.parent = None
     tp.shutdown = SHUTDOWN_MASK
-    free_receive_queues(tp)
+    free_receive_queue(tp)
     if tp.state == TCP_LISTEN:
         stop_listening(tp)
         tp.tables.ports.release(tp)
     elif tp.state == TCP_CLOSE:
+        free_receive_queues(tp)
         tp.clear_all_timers()
         tp.tables.ports.release(tp)
         tcp_cleanup_congestion_control(tp)
     elif unread:
         tp.net.mib.tcpext.TCPAbortOnClose += 1
-        tcp_abort(tp, 0, "closed with data unread")
+        tcp_abort(tp, "closed with data unread")
     elif tp.linger == 0:
         tp.net.mib.tcpext.TCPAbortOnData += 1  # Linux's name for it
         abort_or_done(tp)
@@ -93,9 +96,9 @@ def tcp_close(tp: TcpControl) -> None:
 def abort_or_done(tp: TcpControl) -> None:
     """A RST if the state calls for one (RFC 9293 section 3.10.5), else just the end (tcp_disconnect)."""
     if needs_reset(tp):
-        tcp_abort(tp, 0, "nobody will read or wait")
+        tcp_abort(tp, "nobody will read or wait")
     else:
-        tcp_done(tp)
+        tcp_closed(tp)
 
 
 def needs_reset(tp: TcpControl) -> bool:
@@ -108,7 +111,7 @@ def needs_reset(tp: TcpControl) -> bool:
 def close_orderly(tp: TcpControl) -> None:
     """FIN after the data; the socket lives on as an orphan until the peer has answered."""
     if tp.state == TCP_SYN_SENT:
-        tcp_done(tp)
+        tcp_closed(tp)
         return
     if not tp.fin_queued and after(tp.state, Event.CLOSE) != NO_STATE:
         tp.move(Event.CLOSE)
@@ -116,12 +119,17 @@ def close_orderly(tp: TcpControl) -> None:
     if tp.state == TCP_CLOSE:
         return
     if tp.state == TCP_FIN_WAIT2:
+        if tp.linger2 < 0:
+            tp.net.mib.tcpext.TCPAbortOnLinger += 1
+            tcp_abort(tp, "TCP_LINGER2 is negative")
+            return
         fin_wait2_alone(tp)
-        return
+        if tp.state == TCP_CLOSE:
+            return
     tp.tables.orphans.add(tp)
     if tcp_check_oom(tp, 0):
         tp.net.mib.tcpext.TCPAbortOnMemory += 1
-        tcp_abort(tp, 0, "out of memory")
+        tcp_abort(tp, "out of memory")
 
 
 def sk_stream_closing(tp: TcpControl) -> bool:
@@ -130,14 +138,14 @@ def sk_stream_closing(tp: TcpControl) -> bool:
 
 
 def stop_listening(tp: TcpControl) -> None:
-    """No more connections; those never accepted are reset (inet_csk_listen_stop)."""
+    """No more connections; those never accepted are reset (inet_csk_listen_stop).
+
+    Those half open are left to the next segment or to their timer, which find that nobody listens.
+    """
     tp.tables.remove_listener(tp)
     tp.move(Event.CLOSE)
     queue = tp.accept_queue
     tp.accept_queue = None
-    for req in tp.tables.requests.all():
-        if req.listener is tp:
-            req.remove()
     if queue is not None:
         for child in queue:
             child.parent = None
@@ -151,16 +159,18 @@ def tcp_disconnect(tp: TcpControl) -> None:
     if tp.state == TCP_LISTEN:
         stop_listening(tp)
     elif needs_reset(tp):
-        tcp_abort(tp, errno.ECONNRESET, "disconnected")
+        tcp_abort(tp, "disconnected")
+        tp.err = errno.ECONNRESET
+        tcp_wake(tp, ERROR_REPORT)
     elif tp.state != TCP_CLOSE:
         code = errno.ECONNRESET if tp.state == TCP_SYN_SENT else 0
-        tcp_done(tp)
+        tcp_closed(tp)
         tp.err = code
     drop_write_queues(tp)
     free_receive_queues(tp)
     tp.shutdown = 0
     tp.fin_queued = False
-    tp.fin_received = False
+    tp.fin_received = tp.fin_unread = False
     unconnected(tp)
     forget_path(tp)
     forget_connection(tp)
@@ -174,8 +184,8 @@ def forget_path(tp: TcpControl) -> None:
     tp.rto_min_ns = 0
     tp.delack_max_ns = TCP_DELACK_MAX
     tp.rcv_rtt = tp.rcv_rtt_time = tp.rcv_rtt_last_tsecr = 0
-    tp.retransmits = tp.backoff = 0
-    tp.probes_out = tp.probe_backoff = tp.probes_tstamp = 0
+    tp.backoff = 0
+    tp.probes_out = tp.probes_tstamp = 0
     tp.snd_cwnd = TCP_INIT_CWND
     tp.snd_cwnd_cnt = 0
     tp.snd_ssthresh = TCP_INFINITE_SSTHRESH
@@ -186,22 +196,25 @@ def forget_path(tp: TcpControl) -> None:
 
 
 def forget_connection(tp: TcpControl) -> None:
-    """Nothing of what was agreed with, or counted of, the last peer holds for the next one."""
-    tp.snd_una = tp.snd_nxt = tp.write_seq
+    """Nothing of what was agreed with, or counted of, the last peer holds for the next one.
+
+    Whom we connect to next gets numbers that the last peer would not have taken.
+    """
+    tp.write_seq = max((tp.write_seq + tp.max_window + 2) & 0xFFFF_FFFF, 1)
     tp.copied_seq = tp.rcv_nxt
+    tp.peek_off = -1
     tp.rcv_retracted = False
     tp.window_clamp = 0
     tp.rcv_mss = TCP_MIN_MSS
     tp.ack_quick = tp.ack_pingpong = tp.ato = tp.lrcvtime = tp.last_oow_ack_time = 0
     tp.urg_data = 0
     tp.urg_mode = False
-    tp.max_window = 0
+    tp.mss_clamp = tp.user_mss = 0
     tp.selective_acks = []
     tp.duplicate_sack = None
     tp.tstamp_ok = tp.saw_tstamp = tp.wscale_ok = tp.sack_ok = False
     tp.ts_recent = tp.ts_recent_stamp = 0
     tp.snd_wscale = 0
-    tp.ecn_flags = 0
     tp.saved_syn = b""
     forget_fastopen(tp)
     tp.delivered = tp.delivered_ce = tp.lost = 0
@@ -219,7 +232,7 @@ def forget_connection(tp: TcpControl) -> None:
 def forget_fastopen(tp: TcpControl) -> None:
     """What the last SYN asked for, and what came of it."""
     tp.defer_connect = False
-    tp.syn_data = tp.syn_data_acked = False
+    tp.syn_data = tp.syn_data_acked = tp.syn_fastopen_child = False
     tp.syn_fastopen = tp.syn_fastopen_exp = tp.syn_fastopen_ch = False
     tp.fastopen_cookie = None
     tp.fastopen_client_fail = 0

@@ -11,9 +11,10 @@ from mypy_extensions import i64
 
 from ustack.drop import Reason
 from ustack.dst import to_many
-from ustack.tcp.accept import sk_acceptq_is_full, tcp_accept_queue_add
+from ustack.tcp.accept import sk_acceptq_is_full, tcp_accept_queue_add, tell_listener
 from ustack.tcp.ecn import tcp_ecn_create_request
 from ustack.tcp.fastopen import tcp_try_fastopen
+from ustack.tcp.mini import tcp_parse_handshake
 from ustack.tcp.request import RequestSock, inet_csk_route_req
 from ustack.tcp.syncookies import cookie_init_timestamp, cookie_v4_init_sequence
 from ustack.tcp.tables import NO_ISN
@@ -55,7 +56,7 @@ def tcp_conn_request(listener: TcpControl, packet: Packet, th: TcpHeader, isn: i
     if packet.journey is not None:
         facts: Facts = {"half_open": int(listener.syn_queue_len), "backlog": int(listener.max_ack_backlog)}
         packet.journey.step(Point.TCP_CONN_REQUEST, "a SYN cookie" if want_cookie else "a request", facts)
-    options = wire.parse_options(packet.buf, th.options, th.payload)
+    options = tcp_parse_handshake(net, packet, th)
     if want_cookie:
         send_cookie(listener, packet, th, dst, options)
     else:
@@ -77,6 +78,7 @@ def new_request(
     if child is not None:
         req.send_synack()
         tcp_accept_queue_add(child)
+        tell_listener(child)
         return
     req.insert()
     req.send_synack()

@@ -15,17 +15,16 @@ from ustack.sock import TCP_CLOSE, error
 from ustack.tcp.congestion.cong import tcp_init_congestion_control, tcp_take_congestion_control
 from ustack.tcp.control import (
     SK_PACING_NEEDED,
-    TCP_CA_OPEN,
     TCP_INFINITE_SSTHRESH,
     TCP_MSS_DEFAULT,
     TCP_TIMEOUT_FALLBACK,
+    TIMESTAMP_LEN,
     TcpControl,
 )
 from ustack.tcp.ecn import tcp_ecn_send_syn
 from ustack.tcp.fastopen_syn import tcp_fastopen_defer_connect, tcp_send_syn_data
 from ustack.tcp.mss import tcp_mtup_init, tcp_sync_mss
 from ustack.tcp.notify import STATE_CHANGE, WRITE_SPACE, tcp_wake
-from ustack.tcp.pacing import tcp_update_pacing_rate
 from ustack.tcp.request import advertised_mss, link_window
 from ustack.tcp.rtt import tcp_rearm_rto
 from ustack.tcp.scoreboard import tcp_skb_timestamp_ts
@@ -34,7 +33,7 @@ from ustack.tcp.states import Event
 from ustack.tcp.tables import NO_ISN
 from ustack.tcp.timewait import tcp_twsk_take
 from ustack.tcp.transmit import tcp_transmit_skb
-from ustack.tcp.window import tcp_init_receive, tcp_select_initial_window
+from ustack.tcp.window import tcp_init_receive, tcp_initialize_rcv_mss, tcp_select_initial_window
 from ustack.trace.points import Point
 from ustack.trace.words import socket_name
 from ustack.wire.checksum import csum_tcpudp_nofold
@@ -57,9 +56,7 @@ def tcp_v4_connect(tp: TcpControl, addr: i64, port: i64) -> None:
     tp.daddr = flow.daddr if nexthop == addr else addr
     tp.dport = port
     if tp.saddr == 0:
-        tp.saddr = flow.saddr
-    if tp.rcv_saddr == 0:
-        tp.rcv_saddr = tp.saddr
+        tp.saddr = tp.rcv_saddr = flow.saddr  # also where it was bound to a group's address
     tp.err = tp.err_soft = 0
     try:
         take_port(tp)
@@ -68,7 +65,8 @@ def tcp_v4_connect(tp: TcpControl, addr: i64, port: i64) -> None:
         raise
     tp.iss = tcp_twsk_take(tp)
     if tp.iss == NO_ISN:
-        tp.iss = tables.secure_tcp_seq(tp.saddr, tp.daddr, tp.num, tp.dport)
+        # what was connected before goes on where it left off (tcp_disconnect)
+        tp.iss = tp.write_seq or tables.secure_tcp_seq(tp.saddr, tp.daddr, tp.num, tp.dport)
     tables.insert(tp)
     tp.move(Event.ACTIVE_OPEN)
     tp.tsoffset = tables.secure_tcp_ts_off(tp.saddr, tp.daddr)
@@ -102,34 +100,46 @@ def tcp_connect(tp: TcpControl) -> None:
     """Set the control block up and send <SEQ=ISS><CTL=SYN>, with data if Fast Open has some."""
     dst = tp.dst_cache
     assert dst is not None
-    sysctl = tp.net.sysctl
-    advmss = advertised_mss(dst, tp.user_mss)
-    tp.mss_clamp = TCP_MSS_DEFAULT  # until the peer says more (RFC 9293 MUST-15)
-    tp.tstamp_ok = False
-    scaling = sysctl.tcp_window_scaling != 0
-    tcp_ca_dst_init(tp, dst)
-    tcp_select_initial_window(tp, advmss, link_window(dst, advmss), scaling, dst).apply(tp)
-    tcp_sync_mss(tp, dst.mtu)
+    tcp_connect_init(tp, dst)
     tp.connect_time = tp.net.now
-    tp.snd_una = tp.snd_nxt = tp.write_seq = tp.snd_sml = tp.pushed_seq = tp.iss
+    tp.snd_una = tp.snd_nxt = tp.write_seq = tp.snd_sml = tp.iss
     tp.snd_wnd = 0
     tp.rcv_nxt = tp.rcv_wup = tp.copied_seq = 0
-    tcp_mtup_init(tp)
     tp.net.mib.tcp.ActiveOpens += 1
     syn = TcpSkb(tp.iss, TCPHDR_SYN)
-    tp.write_seq = tp.snd_nxt = (tp.iss + 1) & 0xFFFF_FFFF
-    tp.cwnd_usage_seq = tp.rtt_seq = tp.snd_nxt
+    tp.write_seq = tp.cwnd_usage_seq = tp.rtt_seq = (tp.iss + 1) & 0xFFFF_FFFF
     tp.retrans_stamp = tp.net.now  # so that what all SYNs together may take counts from the first
     tp.packets_out = 1
     tp.in_flight().append(syn)
     tcp_ecn_send_syn(tp, syn)
     if tp.fastopen_req:
         tcp_send_syn_data(tp, syn)
-        tp.snd_nxt = tp.write_seq
     else:
         tcp_transmit_skb(tp, syn)
+    tp.snd_nxt = tp.pushed_seq = tp.write_seq  # only now: until then the SYN counts as new (Tcp.OutSegs)
     if tp.state != TCP_CLOSE:
         tcp_rearm_rto(tp)
+
+
+def tcp_connect_init(tp: TcpControl, dst: Dst) -> None:
+    """Sizes of segments and windows before the peer has said anything."""
+    sysctl = tp.net.sysctl
+    # RFC 9293 MUST-15: 536 if the peer names no MSS, or what the user says that it takes
+    tp.mss_clamp = tp.user_mss or TCP_MSS_DEFAULT
+    tp.tstamp_ok = False
+    tp.tcp_header_len = 20 + TIMESTAMP_LEN if sysctl.tcp_timestamps else 20
+    tp.max_window = 0
+    tp.retransmits = 0
+    tcp_mtup_init(tp)
+    tcp_sync_mss(tp, dst.mtu)
+    tcp_ca_dst_init(tp, dst)
+    tp.advmss = advertised_mss(dst, tp.user_mss)
+    tcp_initialize_rcv_mss(tp)
+    scaling = sysctl.tcp_window_scaling != 0
+    # the connection that this one follows had timestamps: this one will
+    stamped = tp.ts_recent_stamp != 0 and sysctl.tcp_timestamps != 0
+    link = link_window(dst, tp.advmss)
+    tcp_select_initial_window(tp, tp.advmss, link, scaling, dst, stamped).apply(tp)
 
 
 def tcp_ca_dst_init(tp: TcpControl, dst: Dst) -> None:
@@ -151,17 +161,13 @@ def tcp_init_transfer(tp: TcpControl) -> None:
     if clamp > 0:
         tp.snd_cwnd_clamp = clamp
     tp.snd_ssthresh = TCP_INFINITE_SSTHRESH
-    tp.ca_state = TCP_CA_OPEN
     tp.retrans_stamp = 0
     tp.retransmits = 0
     if tp.srtt == 0:
         # RFC 6298 (5.7): "the RTO MUST be re-initialized to 3 seconds when data transmission begins" where a SYN was
         # lost; as in Linux wherever the handshake has measured nothing (tcp_init_metrics)
         tp.rto = tp.mdev = tp.mdev_max = tp.rttvar = TCP_TIMEOUT_FALLBACK
-        tp.backoff = 0
     tcp_init_congestion_control(tp)
-    if not tp.congestion.has_cong_control:
-        tcp_update_pacing_rate(tp)
     if tp.dst_cache is not None and tp.dst_cache.dev.paced:
         tp.pacing_status = SK_PACING_NEEDED
     tp.lsndtime = tp.lrcvtime = tp.snd_cwnd_stamp = tp.net.now

@@ -268,15 +268,17 @@ class TcpControl(Sock):
     rcv_wscale: i64 = 0
     rcv_ssthresh: i64 = 0  #: how much of the buffer we dare to advertise yet
     window_clamp: i64 = 0
-    rcv_mss: i64 = TCP_MSS_DEFAULT  #: guess of the peer's segment size
+    rcv_mss: i64 = 0  #: guess of the peer's segment size
     last_seg_size: i64 = 0  #: of the last small segment that could be a full one of a small MSS
-    advmss: i64 = 1460
+    advmss: i64 = 0
     scaling_ratio: i64 = TCP_DEFAULT_SCALING_RATIO  #: of 256: text in what a segment costs
     window_limit: i64 = 0  #: what the link holds and the field says, 0 for no limit, ...
     user_clamp: i64 = 0  #: ... and TCP_WINDOW_CLAMP: window_clamp never grows beyond them
     receive_queue: deque[RcvSegment] | None = None
     ofo: OfoQueue | None = None
     fin_received: bool = False
+    peek_off: i64 = -1  #: SO_PEEK_OFF: where the next MSG_PEEK begins, -1: at the first byte unread
+    fin_unread: bool = False  #: it has come alone, and no read has told of it
     # delayed acknowledgement (struct icsk_ack)
     ack_pending: i64 = 0
     ack_quick: i64 = 0
@@ -312,9 +314,8 @@ class TcpControl(Sock):
     mdev_max: i64 = 0
     rttvar: i64 = TCP_TIMEOUT_INIT
     rtt_seq: i64 = 0
-    rto: i64 = TCP_TIMEOUT_INIT
-    backoff: i64 = 0
-    probe_backoff: i64 = 0  #: the same for window probes, which say nothing about the path
+    rto: i64 = TCP_TIMEOUT_INIT  #: doubled whenever the retransmission timer has backed off, until measured anew
+    backoff: i64 = 0  #: of the retransmission timer, and of the window probes, which goes on from there
     probes_tstamp: i64 = 0  #: when the window was first probed in vain (icsk_probes_tstamp), 0 for never
     retransmits: i64 = 0
     retrans_stamp: i64 = 0  #: when the first retransmission of this run went out, 0 for none
@@ -341,6 +342,7 @@ class TcpControl(Sock):
     thin_lto: bool = False  #: TCP_THIN_LINEAR_TIMEOUTS
     # options of the handshake
     tstamp_ok: bool = False
+    tcp_header_len: i64 = 0  #: with timestamps if they were agreed on, and while they are offered
     wscale_ok: bool = False
     sack_ok: bool = False
     ts_recent: i64 = 0
@@ -369,6 +371,7 @@ class TcpControl(Sock):
     saved_syn: bytes = b""
     fastopen_max_qlen: i64 = 0  #: TCP_FASTOPEN: its queue, 0 for none
     fastopen_qlen: i64 = 0
+    syn_fastopen_child: bool = False  #: Fast Open has made it
     fastopen_rsk: RequestSock | None = None  #: of a Fast Open child whose handshake is not done
     fastopen_key: bytes = b""  #: TCP_FASTOPEN_KEY, b"": the stack's
     fastopen_rst: list[int] | None = None  #: until when children that were reset count in the queue (ns)

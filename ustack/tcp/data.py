@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from mypy_extensions import i64
 
 from ustack.drop import Reason
-from ustack.sock import RCV_SHUTDOWN, TCP_CLOSE_WAIT
+from ustack.sock import RCV_SHUTDOWN, TCP_CLOSE_WAIT, TCP_FIN_WAIT1, TCP_FIN_WAIT2
 from ustack.tcp.control import (
     ICSK_ACK_NOMEM,
     ICSK_ACK_NOW,
@@ -40,6 +40,7 @@ from ustack.tcp.sack_out import (
 from ustack.tcp.seq import after, before, distance
 from ustack.tcp.states import Event
 from ustack.tcp.trace import ofo_facts, where_text_lies, window_in
+from ustack.tcp.transmit import tcp_send_ack
 from ustack.tcp.window import tcp_follow_clamp, tcp_grow_window
 from ustack.trace.given import Numbers
 from ustack.trace.points import Point
@@ -125,9 +126,9 @@ def take_text(packet: Packet, th: TcpHeader, end_seq: i64, fin: bool) -> RcvSegm
 
 
 def refuse(tp: TcpControl, packet: Packet, reason: Reason) -> None:
-    """Drop a segment whose sender must learn where we stand: ACK at once."""
+    """Drop a segment whose sender must learn where we stand: ACK at once, but for a window that lags behind."""
     tp.enter_quickack_mode(TCP_MAX_QUICKACKS)
-    tp.ack_pending |= ICSK_ACK_SCHED | ICSK_ACK_NOW
+    tp.ack_pending |= ICSK_ACK_SCHED
     tp.net.drop(packet, reason)
 
 
@@ -321,12 +322,15 @@ def tcp_fin(tp: TcpControl) -> None:
     """
     tp.ack_pending |= ICSK_ACK_SCHED
     tp.shutdown |= RCV_SHUTDOWN
+    again = tp.fin_received  # further on than the first, by a peer that has lost count: nothing new
     tp.fin_received = True
-    tp.move(Event.RCV_FIN)
-    if tp.state == TCP_CLOSE_WAIT:
-        tp.enter_pingpong_mode()  # what is left to say, and our own FIN, may carry the ACK
-    else:
-        tp.ack_pending |= ICSK_ACK_NOW
+    if tp.state == TCP_FIN_WAIT1 or tp.state == TCP_FIN_WAIT2:
+        tcp_send_ack(tp)  # before anything else, and still with what has come out of order
+    if not again:
+        tp.fin_unread = not tp.receive_queue
+        tp.move(Event.RCV_FIN)
+        if tp.state == TCP_CLOSE_WAIT:
+            tp.enter_pingpong_mode()  # what is left to say, and our own FIN, may carry the ACK
     if tp.ofo is not None:
         tp.rmem_alloc -= tp.ofo.memory
         tp.ofo = None

@@ -44,7 +44,8 @@ def tcp_ack_snd_check(tp: TcpControl) -> None:
     alone = tp.ofo is not None or tp.duplicate_sack is not None
     if tp.ack_queued and not alone:
         return
-    if tp.ack_pending & ICSK_ACK_NOW or tp.in_quickack_mode() or enough_unacked(tp):
+    # in this order: who has looked at a window that is half gone is in no quick ACK mode any more
+    if enough_unacked(tp) or tp.ack_pending & ICSK_ACK_NOW or tp.in_quickack_mode():
         if alone:
             tcp_send_ack(tp)
         else:
@@ -86,7 +87,7 @@ def tcp_send_delayed_ack(tp: TcpControl) -> None:
         tp.net.tracer.here(Point.TCP_SEND_DELAYED_ACK, f"ACK in {usec(int(delay))}", {"ato": usec(int(tp.ato))})
     timer = tp.delack_timer
     if tp.ack_pending & ICSK_ACK_TIMER and timer is not None:
-        if timer.expires <= tp.net.now + (delay >> 2):
+        if timer.expires <= tp.net.now + max(delay >> 2, TICK):
             # an earlier one is about to go anyway
             return tcp_send_ack(tp)
         due = min(due, timer.expires)

@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING
 
 from mypy_extensions import i64
 
+from ustack.error_queue import ErrorQueue, IcmpError
 from ustack.ipv4.icmp import ICMP_ERR_CONVERT
-from ustack.ipv4.output import sk_flow
+from ustack.ipv4.output import ip_dont_fragment, sk_flow
 from ustack.sock import IP_PMTUDISC_DONT, IP_PMTUDISC_PROBE, TCP_CLOSE, TCP_LISTEN, TCP_SYN_RECV, TCP_SYN_SENT
-from ustack.tcp.control import ICSK_TIME_RETRANS
+from ustack.tcp.control import ICSK_TIME_RETRANS, TCP_TIMEOUT_INIT
 from ustack.tcp.finish import tcp_fail
 from ustack.tcp.mini import inet_iif
 from ustack.tcp.mss import tcp_sync_mss
+from ustack.tcp.notify import ERROR_REPORT, tcp_wake
 from ustack.tcp.retransmit import tcp_simple_retransmit
-from ustack.tcp.rtt import rto_after_backoff
+from ustack.tcp.rtt import inet_csk_rto_backoff, tcp_set_rto
 from ustack.tcp.seq import between
 from ustack.tcp.timeout import tcp_retransmit_timer
 from ustack.trace.points import Point
@@ -96,23 +98,39 @@ def believed(tp: TcpControl, packet: Packet, icmp_type: i64, code: i64, info: i6
     elif icmp_type == ICMP_DEST_UNREACH and code < len(ICMP_ERR_CONVERT):
         if tp.fastopen_rsk is None and (code == ICMP_NET_UNREACH or code == ICMP_HOST_UNREACH):
             tcp_ld_RTO_revert(tp, seq)
-        hard_or_soft(tp, ICMP_ERR_CONVERT[code].errno)
+        hard_or_soft(tp, packet, icmp_type, code, info, ICMP_ERR_CONVERT[code].errno)
     elif icmp_type == ICMP_TIME_EXCEEDED:
-        hard_or_soft(tp, errno.EHOSTUNREACH)
+        hard_or_soft(tp, packet, icmp_type, code, info, errno.EHOSTUNREACH)
     elif icmp_type == ICMP_PARAMETERPROB:
-        hard_or_soft(tp, errno.EPROTO)
+        hard_or_soft(tp, packet, icmp_type, code, info, errno.EPROTO)
     # RFC 6633: "A TCP host MUST silently discard any received ICMP Source Quench messages."
 
 
-def hard_or_soft(tp: TcpControl, code: i64) -> None:
+def hard_or_soft(tp: TcpControl, packet: Packet, icmp_type: i64, code: i64, info: i64, errno_: i64) -> None:
     """RFC 5927 5: an established connection outlives every unreachable; one being opened ends with it, as in Linux."""
     accepted = tp.fastopen_rsk is not None and tp.fastopen_rsk.accepted  # as good as connected
     if (tp.state == TCP_SYN_SENT or tp.state == TCP_SYN_RECV) and not accepted:
-        tcp_fail(tp, code)
+        if ip_icmp_error(tp, packet, icmp_type, code, info, errno_):
+            tcp_wake(tp, ERROR_REPORT)
+        tcp_fail(tp, errno_)
     elif tp.recverr:
-        tp.report(code)
+        tp.report(errno_)
     else:
-        tp.err_soft = code
+        tp.err_soft = errno_
+
+
+def ip_icmp_error(tp: TcpControl, packet: Packet, icmp_type: i64, code: i64, info: i64, errno_: i64) -> bool:
+    """Queue the error for recvmsg with MSG_ERRQUEUE, with what it quotes of our segment. False if there is no room."""
+    iph = packet.iph
+    if iph is None:
+        return False
+    if tp.error_queue is None:
+        tp.error_queue = ErrorQueue()
+    at = packet.transport_header
+    payload = packet.buf[at : packet.end]
+    port = u16(packet.buf, at + 2)
+    entry = IcmpError(errno_, icmp_type, code, info, packet.icmp_saddr, iph.daddr, port, payload)
+    return tp.error_queue.add(tp, entry)
 
 
 def tcp_ld_RTO_revert(tp: TcpControl, seq: i64) -> None:
@@ -124,7 +142,12 @@ def tcp_ld_RTO_revert(tp: TcpControl, seq: i64) -> None:
     if seq != tp.snd_una or tp.retransmits == 0 or tp.backoff == 0 or head is None:
         return
     tp.backoff -= 1
-    remaining = head.sent_at + rto_after_backoff(tp) - tp.net.now
+    if tp.srtt:
+        tcp_set_rto(tp)
+    else:
+        tp.rto = TCP_TIMEOUT_INIT
+    tp.rto = inet_csk_rto_backoff(tp)
+    remaining = head.sent_at + tp.rto - tp.net.now
     if remaining > 0:
         tp.reset_xmit_timer(ICSK_TIME_RETRANS, remaining)
     else:
@@ -132,22 +155,25 @@ def tcp_ld_RTO_revert(tp: TcpControl, seq: i64) -> None:
 
 
 def tcp_v4_mtu_reduced(tp: TcpControl, mtu: i64) -> None:
-    """RFC 1191: send smaller from now on, and again what was too large (tcp_simple_retransmit)."""
-    if tp.pmtudisc == IP_PMTUDISC_DONT or mtu >= tp.pmtu or tp.dst_cache is None or tp.state == TCP_CLOSE:
+    """RFC 1191: send smaller from now on, and again what was too large (tcp_simple_retransmit).
+
+    The path is remembered as narrow whatever the socket makes of it; who does not set DF will hear of it when he sends.
+    """
+    if tp.state == TCP_CLOSE:
         return
     routing = tp.tables.routing
     dst = tp.dst_cache
-    if routing.dst_valid(dst):
+    if dst is not None and routing.dst_valid(dst):
         routing.ip_rt_update_pmtu(dst, sk_flow(tp), mtu)
     else:
         routing.update_pmtu(sk_flow(tp), mtu)
     now = tp.tables.ipv4.sk_route(tp)
     if now is None:
         return
-    if mtu < now.mtu and not now.mtu_locked:
+    if mtu < now.mtu and ip_dont_fragment(tp.pmtudisc, now):
         # narrower than we go by (route.min_pmtu): what a later timeout will have been for
         tp.err_soft = errno.EMSGSIZE
-    if now.mtu >= tp.pmtu or tp.pmtudisc == IP_PMTUDISC_PROBE:
+    if tp.pmtudisc == IP_PMTUDISC_DONT or tp.pmtudisc > IP_PMTUDISC_PROBE or now.mtu >= tp.pmtu:
         return
     tcp_sync_mss(tp, now.mtu)
     tcp_simple_retransmit(tp)

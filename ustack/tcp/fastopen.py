@@ -184,6 +184,7 @@ def tcp_fastopen_create_child(req: RequestSock, packet: Packet, th: TcpHeader) -
     mib.TCPFastOpenPassive += 1
     req.listener.fastopen_qlen += 1
     child.fastopen_rsk = req
+    child.syn_fastopen_child = True
     child.snd_una = child.snd_nxt
     # RFC 7323 2.2: the window of a SYN is never scaled
     child.snd_wnd = child.max_window = th.window
@@ -205,7 +206,8 @@ def tcp_fastopen_add_skb(tp: TcpControl, packet: Packet, th: TcpHeader) -> None:
     segment.seq = first
     tcp_queue_rcv(tp, segment)
     sk_forced_mem_schedule(tp)
-    tp.data_segs_in = 1 if length else 0
+    tp.segs_in = 1
+    tp.data_segs_in += 1 if length else 0
     tp.syn_data_acked = True
     if fin:
         tcp_fin(tp)

@@ -80,9 +80,7 @@ def tcp_rcv_fastopen_synack(tp: TcpControl, packet: Packet, th: TcpHeader, optio
         mib.TCPFastOpenActive += 1
         if tp.delivered > 1:
             tp.delivered -= 1  # SYN and data were one segment
-    acked = tp.syn_data_acked
     tcp_fastopen_add_skb(tp, packet, th)
-    tp.syn_data_acked = acked
     return False
 
 

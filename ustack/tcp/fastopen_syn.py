@@ -55,8 +55,10 @@ def send_with_data(tp: TcpControl, syn: TcpSkb, data: Buffer) -> bool:
 
     "Reserve maximum option space": a middle box may add options of its own.
     """
+    if tp.user_mss:
+        tp.mss_clamp = min(tp.mss_clamp, tp.user_mss)
     tcp_sync_mss(tp, tp.pmtu)
-    space = min(tcp_mtu_to_mss(tp, tp.pmtu) - TCP_MAX_OPTIONS, len(data))
+    space = min(tcp_mtu_to_mss(tp, tp.pmtu) + (tp.tcp_header_len - 20) - TCP_MAX_OPTIONS, len(data))
     if space <= 0:
         return False
     both = TcpSkb(syn.seq, syn.flags)

@@ -9,6 +9,7 @@ from mypy_extensions import i64
 
 from ustack.sock import SHUTDOWN_MASK, TCP_CLOSE, TCP_CLOSE_WAIT, TCP_FIN_WAIT2, TCP_SYN_RECV, TCP_SYN_SENT
 from ustack.tcp.congestion.cong import tcp_cleanup_congestion_control
+from ustack.tcp.control import TCP_TIMEWAIT_LEN
 from ustack.tcp.fastopen_syn import tcp_fastopen_active_disable_ofo_check
 from ustack.tcp.memory import sk_mem_reclaim
 from ustack.tcp.notify import ERROR_REPORT, STATE_CHANGE, tcp_wake
@@ -27,9 +28,17 @@ if TYPE_CHECKING:
 
 
 def tcp_done(tp: TcpControl) -> None:
-    """The connection is over: no timer, no table knows it any more. Its owner may still read what has arrived."""
+    """The connection is over, by the peer or by itself."""
     if tp.state == TCP_SYN_SENT or tp.state == TCP_SYN_RECV:
         tp.net.mib.tcp.AttemptFails += 1
+    tcp_closed(tp)
+
+
+def tcp_closed(tp: TcpControl) -> None:
+    """No timer, no table knows it any more. Its owner may still read what has arrived.
+
+    An open that the owner himself takes back comes here at once: as in Linux it has not failed (tcp_close_state).
+    """
     if tp.state != TCP_CLOSE:
         tp.move(Event.ABORT)
     if tp.fastopen_rsk is not None:
@@ -59,16 +68,20 @@ def drop_write_queues(tp: TcpControl) -> None:
     tcp_clear_all_retrans_hints(tp)
     tp.wmem_queued = 0
     tp.packets_out = 0
-    tp.sacked_out = 0
-    tp.lost_out = 0
-    tp.retrans_out = 0
     if tp.tx_watch is not None:
         tcp_tx_purged(tp, tp.tx_watch)
     sk_mem_reclaim(tp)
 
 
+def free_receive_queue(tp: TcpControl) -> None:
+    """Nobody will read any more: what is in order is thrown away, and the peer still learns of what is not."""
+    tp.receive_queue = None
+    tp.rmem_alloc = 0 if tp.ofo is None else tp.ofo.memory
+    sk_mem_reclaim(tp)
+
+
 def free_receive_queues(tp: TcpControl) -> None:
-    """Nobody will read any more."""
+    """All that was received is thrown away."""
     tp.receive_queue = None
     tp.ofo = None
     tp.selective_acks = []  # what was thrown away must not be said to be here
@@ -94,8 +107,9 @@ def tcp_reset(tp: TcpControl) -> None:
 
 
 def tcp_fail(tp: TcpControl, code: i64) -> None:
-    """End the connection with an error for its owner."""
+    """End the connection with an error for its owner (tcp_done_with_error)."""
     tp.err = code
+    tp.backoff = 0
     if not tp.dead:
         tcp_wake(tp, ERROR_REPORT)
     tcp_done(tp)
@@ -116,22 +130,33 @@ def tcp_send_active_reset(tp: TcpControl, why: str) -> None:
         tp.net.tracer.note(Point.TCP_SEND_ACTIVE_RESET, why, SocketGiven(tp))
     tp.net.mib.tcp.OutRsts += 1
     tp.net.mib.tcp.OutSegs += 1
+    tp.segs_out += 1
     tcp_send_segment(tp, tcp_acceptable_seq(tp), TCPHDR_ACK | TCPHDR_RST, tcp_established_options(tp), NO_PIECES, 0)
 
 
-def tcp_abort(tp: TcpControl, code: i64, why: str) -> None:
-    """End it at once, from our side: a RST if there is anyone to hear it, ``code`` for the owner, 0 for none."""
+def tcp_abort(tp: TcpControl, why: str) -> None:
+    """End it at once, from our side, and let the peer hear of it."""
     tcp_send_active_reset(tp, why)
-    if code:
-        tcp_fail(tp, code)
-    else:
-        tcp_done(tp)
+    tcp_closed(tp)
 
 
 def fin_wait2_alone(tp: TcpControl) -> None:
-    """Nobody owns it and only the peer's FIN is awaited: a TimeWait can do that, for as long as TCP_LINGER2 says."""
-    if tp.linger2 < 0:
-        tp.net.mib.tcpext.TCPAbortOnLinger += 1
-        tcp_abort(tp, 0, "TCP_LINGER2 is negative")
+    """Nobody owns it and only the peer's FIN is awaited: a TimeWait can do that, for as long as TCP_LINGER2 says.
+
+    What is beyond the length of a TIME_WAIT passes before, in the socket.
+    """
+    lasting = tp.fin_timeout()
+    if lasting > TCP_TIMEWAIT_LEN:
+        tp.reset_keepalive_timer(lasting - TCP_TIMEWAIT_LEN)
     else:
-        tcp_enter_time_wait(tp, TCP_FIN_WAIT2, tp.fin_timeout())
+        tcp_enter_time_wait(tp, TCP_FIN_WAIT2, lasting)
+
+
+def fin_wait2_timeout(tp: TcpControl) -> None:
+    """The orphan's socket has waited for the peer's FIN: a TimeWait waits on, or no more time is left (of
+    tcp_keepalive_timer)."""
+    lasting = tp.fin_timeout() - TCP_TIMEWAIT_LEN
+    if tp.linger2 >= 0 and lasting > 0:
+        tcp_enter_time_wait(tp, TCP_FIN_WAIT2, lasting)
+    else:
+        tcp_abort(tp, "no FIN came")

@@ -14,7 +14,6 @@ from ustack.tcp.control import (
     RTT_UNKNOWN,
     TCP_ECN_OK,
     TCP_ECN_SEEN,
-    TIMESTAMP_LEN,
     TcpControl,
 )
 from ustack.tcp.seq import distance
@@ -27,6 +26,7 @@ TCPI_OPT_WSCALE: Final = 4
 TCPI_OPT_ECN: Final = 8
 TCPI_OPT_ECN_SEEN: Final = 16
 TCPI_OPT_SYN_DATA: Final = 32
+TCPI_OPT_TFO_CHILD: Final = 128
 
 _U32: Final[i64] = 0xFFFF_FFFF
 
@@ -115,6 +115,8 @@ def add_flags(tp: TcpControl, values: dict[str, int]) -> None:
         options |= TCPI_OPT_ECN_SEEN
     if tp.syn_data_acked:
         options |= TCPI_OPT_SYN_DATA
+    if tp.syn_fastopen_child:
+        options |= TCPI_OPT_TFO_CHILD
     values["options"] = options
     values["ca_state"] = int(tp.ca_state)
     values["flags"] = int(tp.rate_app_limited) | int(tp.fastopen_client_fail) << 1
@@ -124,7 +126,7 @@ def add_packets(tp: TcpControl, values: dict[str, int]) -> None:
     """What is in flight, and how often it had to be tried."""
     values["retransmits"] = int(tp.retransmits)
     values["probes"] = int(tp.probes_out)
-    values["backoff"] = int(max(tp.backoff, tp.probe_backoff))
+    values["backoff"] = int(tp.backoff)
     values["unacked"] = int(tp.packets_out)
     values["sacked"] = int(tp.sacked_out)
     values["lost"] = int(tp.lost_out)
@@ -158,8 +160,7 @@ def add_windows(tp: TcpControl, values: dict[str, int]) -> None:
     """Sizes: bytes, but for ssthresh."""
     values["snd_mss"] = int(tp.mss_cache)
     values["rcv_mss"] = int(tp.rcv_mss)
-    # the option said more: what it allows for timestamps is not text
-    values["advmss"] = int(tp.advmss - TIMESTAMP_LEN if tp.tstamp_ok else tp.advmss)
+    values["advmss"] = int(tp.advmss)
     values["pmtu"] = int(tp.pmtu)
     values["rcv_ssthresh"] = int(tp.rcv_ssthresh)
     values["rcv_space"] = int(tp.rcvq_space)

@@ -22,7 +22,6 @@ from ustack.sock import (
     STATE_NAMES,
     TCP_CLOSE,
     TCP_ESTABLISHED,
-    TCP_FIN_WAIT1,
     TCP_FIN_WAIT2,
     TCP_SYN_RECV,
     TCP_SYN_SENT,
@@ -60,14 +59,14 @@ from ustack.tcp.memory import (
 )
 from ustack.tcp.notify import STATE_CHANGE, WRITE_SPACE, tcp_wake
 from ustack.tcp.output import tcp_push_pending_frames
-from ustack.tcp.paws import tcp_paws_discard
+from ustack.tcp.paws import tcp_paws_check, tcp_paws_discard
 from ustack.tcp.reply import tcp_v4_send_reset
 from ustack.tcp.rightsize import tcp_rcv_rtt_measure_ts
 from ustack.tcp.sack_out import tcp_dsack_set
 from ustack.tcp.seq import after, before
 from ustack.tcp.states import CAN_RECEIVE, Event, in_set
 from ustack.tcp.stream import sk_stream_is_writeable
-from ustack.tcp.synrecv import tcp_synrecv_ack
+from ustack.tcp.synrecv import tcp_synrecv_acceptable, tcp_synrecv_ack
 from ustack.tcp.synsent import tcp_rcv_synsent
 from ustack.tcp.trace import verdict, why_slow, window_in
 from ustack.tcp.transmit import tcp_send_ack
@@ -90,8 +89,10 @@ def tcp_rcv_established(tp: TcpControl, packet: Packet, th: TcpHeader) -> None:
         or th.seq != tp.rcv_nxt
         or tp.ofo is not None
         or tp.urg_data
+        or tp.rcv_wnd == 0
         or after(th.ack_seq, tp.snd_nxt)
-        or before(th.ack_seq, tp.snd_una)
+        or (window != tp.snd_wnd and (length != 0 or before(th.ack_seq, tp.snd_una)))
+        or (length != 0 and before(th.ack_seq, tp.snd_una))
         or length > tp.tcp_receive_window()
         or tp.rmem_alloc + length > tp.rcvbuf
         or tp.tables.memory.pressure
@@ -134,7 +135,7 @@ def count_ack(tp: TcpControl, th: TcpHeader, window: i64, length: i64) -> None:
     """An acceptable ACK: one that only acknowledges was predicted, else it is counted if it carries nothing else."""
     if window == tp.snd_wnd and after(th.ack_seq, tp.snd_una):
         tp.net.mib.tcpext.TCPHPAcks += 1
-    elif length == 0:
+    elif length == 0 and not before(th.ack_seq, tp.snd_una):
         tp.net.mib.tcpext.TCPPureAcks += 1
 
 
@@ -177,13 +178,10 @@ def finish_segment(tp: TcpControl) -> None:
         return
     if tp.state == TCP_TIME_WAIT:
         # RFC 9293: "FIN-WAIT-2 STATE: Enter the TIME-WAIT state. Start the time-wait timer, turn off the other timers."
-        tcp_send_ack(tp)
         tcp_enter_time_wait(tp, TCP_TIME_WAIT, TCP_TIMEWAIT_LEN)
         return
     tcp_data_snd_check(tp)
     tcp_ack_snd_check(tp)
-    if tp.state == TCP_FIN_WAIT2 and tp.dead:
-        fin_wait2_alone(tp)
 
 
 def take_options(tp: TcpControl, packet: Packet, th: TcpHeader) -> None:
@@ -223,10 +221,9 @@ def tcp_validate_incoming(tp: TcpControl, packet: Packet, th: TcpHeader) -> bool
     if refused is not None:
         # RFC 9293: "If an incoming segment is not acceptable, an acknowledgment should be sent in reply (unless the
         # RST bit is set [...])". A SYN out of the window gets a challenge ACK instead (RFC 5961 section 4.2).
-        if th.flags & TCPHDR_SYN:
-            tp.net.mib.tcpext.TCPSYNChallenge += 1
-            tcp_send_challenge_ack(tp)
-        elif not th.flags & TCPHDR_RST:
+        if th.flags & TCPHDR_SYN and not th.flags & TCPHDR_RST:
+            return check_syn(tp, packet)
+        if not th.flags & TCPHDR_RST:
             if refused is not Reason.TCP_OLD_SEQUENCE:
                 tp.net.mib.tcpext.BeyondWindow += 1
             if send_dupack(tp, th):
@@ -250,8 +247,7 @@ def tcp_sequence(tp: TcpControl, th: TcpHeader) -> Reason | None:
     not get more than he offered. A FIN alone may lie beyond: there are senders that count it so.
     """
     end = (th.seq + (th.end - th.payload)) & 0xFFFF_FFFF
-    end_seq = (end + 1) & 0xFFFF_FFFF if th.flags & (TCPHDR_SYN | TCPHDR_FIN) else end
-    if before(end_seq, tp.rcv_wup):
+    if before(th.end_seq(), tp.rcv_wup):
         return Reason.TCP_OLD_SEQUENCE
     limit = (tp.rcv_nxt + tp.tcp_receive_window()) & 0xFFFF_FFFF
     if tp.rcv_retracted and after(tp.rcv_mwnd_seq, limit):
@@ -260,7 +256,8 @@ def tcp_sequence(tp: TcpControl, th: TcpHeader) -> Reason | None:
         return None
     if after(th.seq, limit):
         return Reason.TCP_INVALID_SEQUENCE
-    return Reason.TCP_INVALID_END_SEQUENCE if tp.receive_queue else None
+    # the peer's FIN is something to read, too
+    return Reason.TCP_INVALID_END_SEQUENCE if tp.receive_queue or tp.fin_unread else None
 
 
 def send_dupack(tp: TcpControl, th: TcpHeader) -> bool:
@@ -302,6 +299,8 @@ def crossing_syn_ack(tp: TcpControl, th: TcpHeader) -> bool:
         tp.state == TCP_SYN_RECV
         and th.flags & TCPHDR_ACK != 0
         and th.end == th.payload
+        and not th.flags & TCPHDR_FIN
+        and tp.parent is None
         and th.seq == tp.irs
         and th.ack_seq == tp.snd_nxt
     )
@@ -309,6 +308,8 @@ def crossing_syn_ack(tp: TcpControl, th: TcpHeader) -> bool:
 
 def check_syn(tp: TcpControl, packet: Packet) -> bool:
     """RFC 5961 4.2: "If the SYN bit is set, irrespective of the sequence number, TCP MUST send an ACK". False."""
+    if tp.state == TCP_ESTABLISHED:
+        tp.net.mib.tcp.InErrs += 1
     tp.net.mib.tcpext.TCPSYNChallenge += 1
     tcp_send_challenge_ack(tp)
     tp.net.drop(packet, Reason.TCP_INVALID_SYN)
@@ -332,10 +333,8 @@ def tcp_ack_step(tp: TcpControl, packet: Packet, th: TcpHeader) -> i64:
     if result == ACK_TOO_OLD:
         tp.net.drop(packet, Reason.TCP_TOO_OLD_ACK)
     elif result == ACK_UNSENT:
-        # RFC 9293: "If the ACK acks something not yet sent (SEG.ACK > SND.NXT), then send an ACK, drop the segment"; as
-        # Linux not while established, where it would tell a blind sender that it has guessed right
-        if tp.state != TCP_ESTABLISHED:
-            tcp_send_challenge_ack(tp)
+        # RFC 9293: "If the ACK acks something not yet sent (SEG.ACK > SND.NXT), then send an ACK, drop the segment"
+        tcp_send_challenge_ack(tp)
         tp.net.drop(packet, Reason.TCP_ACK_UNSENT_DATA)
     return result
 
@@ -345,7 +344,7 @@ def tcp_replace_ts_recent(tp: TcpControl, th: TcpHeader) -> None:
 
     After the ACK was found acceptable: who does not know what we have sent shall not shift the clock either.
     """
-    if tp.saw_tstamp and not after(th.seq, tp.rcv_wup) and not before(tp.rcv_tsval, tp.ts_recent):
+    if tp.saw_tstamp and not after(th.seq, tp.rcv_wup) and tcp_paws_check(tp, 0):
         tcp_store_ts_recent(tp)
 
 
@@ -391,29 +390,29 @@ def tcp_rcv_state_process(tp: TcpControl, packet: Packet, th: TcpHeader) -> None
         return
     if tp.state == TCP_CLOSE:
         return tp.net.deliver(packet)
-    if data_after_close(tp, packet, th):
-        return
-    end_seq = (th.seq + (th.end - th.payload) + (1 if th.flags & TCPHDR_FIN else 0)) & 0xFFFF_FFFF
-    if in_set(tp.state, CAN_RECEIVE) or not after(end_seq, tp.rcv_nxt):
-        # what is old deserves an ACK in every state: ours for the peer's FIN may have been lost
-        if th.flags & TCPHDR_URG or tp.urg_data:
-            tcp_urg(tp, packet, th)
-        tcp_data_queue(tp, packet, th)
-    else:
+    if th.flags & TCPHDR_URG or tp.urg_data:
+        tcp_urg(tp, packet, th)
+    if not in_set(tp.state, CAN_RECEIVE) and not before(th.seq, tp.rcv_nxt):
         # RFC 9293, seventh step: CLOSE-WAIT, CLOSING, LAST-ACK: "This should not occur since a FIN has been received
         # from the remote side. Ignore the segment text."
         tp.net.deliver(packet)
+    elif data_after_close(tp, packet, th):
+        return
+    else:
+        # what is old deserves an ACK in every state: ours for the peer's FIN may have been lost
+        tcp_data_queue(tp, packet, th)
     finish_segment(tp)
 
 
 def check_ack(tp: TcpControl, packet: Packet, th: TcpHeader) -> bool:
     """Fifth step for every state but ESTABLISHED. False: the segment has been dealt with."""
     if tp.state == TCP_SYN_RECV:
-        if not tcp_synrecv_ack(tp, th):
+        if not tcp_synrecv_acceptable(tp, th):
             tcp_v4_send_reset(tp.tables, packet, th, Reason.TCP_INVALID_ACK_SEQUENCE, tp.mark)
             tp.net.drop(packet, Reason.TCP_INVALID_ACK_SEQUENCE)
             return False
         tcp_replace_ts_recent(tp, th)
+        tcp_synrecv_ack(tp, th)
         return True
     result = tcp_ack_step(tp, packet, th)
     if result < 0:
@@ -421,44 +420,63 @@ def check_ack(tp: TcpControl, packet: Packet, th: TcpHeader) -> bool:
     if tp.fastopen_rsk is not None:
         tcp_rcv_synrecv_state_fastopen(tp)  # closed by its owner before the handshake was done
     if result == ACK_NEW and tp.fin_queued and tp.snd_una == tp.write_seq:
-        our_fin_acked(tp, th)
+        return our_fin_acked(tp, packet, th)
     return True
 
 
-def our_fin_acked(tp: TcpControl, th: TcpHeader) -> None:
-    """Fifth step: "if the FIN segment is now acknowledged", what then depends on where we are."""
+def our_fin_acked(tp: TcpControl, packet: Packet, th: TcpHeader) -> bool:
+    """Fifth step: "if the FIN segment is now acknowledged", what then depends on where we are. False as check_ack."""
     tp.move(Event.RCV_ACK_OF_FIN)
     if tp.state == TCP_FIN_WAIT2:
-        if not tp.dead:
-            tcp_wake(tp, STATE_CHANGE)
-        elif th.end == th.payload and not th.flags & TCPHDR_FIN:
-            fin_wait2_alone(tp)
-        # what else is in the segment comes first: the peer's FIN may be
+        if tp.dead:
+            return orphan_fin_acked(tp, packet, th)
+        tcp_wake(tp, STATE_CHANGE)
     elif tp.state == TCP_TIME_WAIT:
         tcp_enter_time_wait(tp, TCP_TIME_WAIT, TCP_TIMEWAIT_LEN)
     elif tp.state == TCP_CLOSE:
         tcp_done(tp)
+    return True
+
+
+def orphan_fin_acked(tp: TcpControl, packet: Packet, th: TcpHeader) -> bool:
+    """FIN_WAIT2 without an owner begins: it ends at once by a RST, or by a TimeWait, unless the peer's FIN is here."""
+    fin = th.flags & TCPHDR_FIN != 0
+    if tp.linger2 < 0 or text_beyond(tp, th):
+        if tp.linger2 >= 0 and tp.syn_fastopen and fin:
+            tcp_fastopen_active_disable(tp)
+        abort_on_data(tp, packet, th)
+        return False
+    lasting = tp.fin_timeout()
+    if not fin or lasting > TCP_TIMEWAIT_LEN:
+        fin_wait2_alone(tp)
+    elif th.seq != tp.rcv_nxt:
+        tp.reset_keepalive_timer(lasting)  # it may not be the FIN that is next, which is taken whatever else is short
+    return True
 
 
 def data_after_close(tp: TcpControl, packet: Packet, th: TcpHeader) -> bool:
     """RFC 9293 3.6 / RFC 1122 4.2.2.13 (MUST): data for a connection whose reader is gone is answered with a RST.
 
-    So is a FIN beyond a hole: there is data in it.
+    So is a FIN beyond a hole: there is data in it. And so is text that reaches across the peer's own FIN.
     """
-    if tp.state != TCP_FIN_WAIT1 and tp.state != TCP_FIN_WAIT2:
+    if tp.state == TCP_ESTABLISHED or not tp.shutdown & RCV_SHUTDOWN or not text_beyond(tp, th):
         return False
-    fin = th.flags & TCPHDR_FIN != 0
-    if not tp.shutdown & RCV_SHUTDOWN or (th.end == th.payload and not fin):
-        return False
-    if not after((th.seq + (th.end - th.payload)) & 0xFFFF_FFFF, tp.rcv_nxt):
-        return False
-    if tp.syn_fastopen and fin and tp.dead:
-        tcp_fastopen_active_disable(tp)
+    abort_on_data(tp, packet, th)
+    return True
+
+
+def text_beyond(tp: TcpControl, th: TcpHeader) -> bool:
+    """True if the segment has, or its FIN tells of, text that is not here yet."""
+    length = th.end - th.payload
+    return (length != 0 or th.flags & TCPHDR_FIN != 0) and after((th.seq + length) & 0xFFFF_FFFF, tp.rcv_nxt)
+
+
+def abort_on_data(tp: TcpControl, packet: Packet, th: TcpHeader) -> None:
+    """The segment's text has nobody to go to: the connection ends."""
     tp.net.mib.tcpext.TCPAbortOnData += 1
     tcp_v4_send_reset(tp.tables, packet, th, Reason.TCP_ABORT_ON_DATA, tp.mark)
     tp.net.drop(packet, Reason.TCP_ABORT_ON_DATA)
     tcp_reset(tp)
-    return True
 
 
 def tcp_v4_do_rcv(tp: TcpControl, packet: Packet, th: TcpHeader) -> None:

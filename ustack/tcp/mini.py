@@ -12,13 +12,14 @@ from mypy_extensions import i64
 
 from ustack.tcp.control import TCP_PAWS_24DAYS
 from ustack.tcp.reply import send_bare
-from ustack.tcp.seq import after, before
+from ustack.tcp.seq import after, before, distance
 from ustack.timer import NSEC_PER_MSEC, NSEC_PER_SEC, Timer
 from ustack.trace.points import Point
 from ustack.wire import tcp as wire
 from ustack.wire.tcp import TCPHDR_ACK, TCPHDR_FIN, TCPHDR_SYN
 
 if TYPE_CHECKING:
+    from ustack.net import Net
     from ustack.packet import Packet
     from ustack.tcp.tables import TcpTables
     from ustack.trace.journey import Facts
@@ -69,8 +70,8 @@ class MiniSock(Timer):
         return (self.tables.net.now // NSEC_PER_MSEC + self.tsoffset) & 0xFFFF_FFFF
 
     def ack_options(self) -> bytes:
-        """The options of an ACK."""
-        return wire.timestamp_option(self.mstamp(), self.ts_recent) if self.tstamp_ok else b""
+        """The options of an ACK: timestamps only where there is one to echo (tcp_v4_send_ack)."""
+        return wire.timestamp_option(self.mstamp(), self.ts_recent) if self.tstamp_ok and self.ts_recent else b""
 
     def tcp_v4_send_ack(self, seq: i64, ack: i64, window: i64, tos: i64, oif: i64) -> None:
         """Tell the peer where we are, <SEQ=``seq``><ACK=``ack``><CTL=ACK>; ``window``: the field."""
@@ -88,6 +89,10 @@ class MiniSock(Timer):
         answer: two would never end. Text and FINs are none, they are always answered (tcp_oow_rate_limited)."""
         if not th.flags & TCPHDR_SYN and (th.end != th.payload or th.flags & TCPHDR_FIN):
             return False
+        return self.rate_limited()
+
+    def rate_limited(self) -> bool:
+        """The same, whatever is to be answered."""
         net = self.tables.net
         limit = net.sysctl.tcp_invalid_ratelimit * NSEC_PER_MSEC
         if self.last_oow_ack_time and net.now - self.last_oow_ack_time < limit:
@@ -96,13 +101,21 @@ class MiniSock(Timer):
         return False
 
 
+def tcp_parse_handshake(net: Net, packet: Packet, th: TcpHeader) -> wire.TcpOptions:
+    """The options of a segment of a handshake (tcp_parse_options): who uses no timestamps sees none."""
+    options = wire.parse_options(packet.buf, th.options, th.payload)
+    if net.sysctl.tcp_timestamps == 0:
+        options.saw_tstamp = False
+    return options
+
+
 def tcp_paws_reject(mini: MiniSock, options: wire.TcpOptions, rst: bool) -> bool:
     """RFC 7323 section 5.3 R1 for a segment with a timestamp: an older one means an older segment.
 
     A TS.Recent of 0 says nothing: there are hosts whose SYN has it. RST: "their cleanup function should take
     precedence over timestamps", after a while (TCP_PAWS_MSL).
     """
-    if not before(options.tsval, mini.ts_recent) or mini.ts_recent == 0:
+    if not 0 < distance(options.tsval, mini.ts_recent) < 0x8000_0000 or mini.ts_recent == 0:
         return False
     age = mini.tables.net.now - mini.ts_recent_stamp
     return age < (TCP_PAWS_MSL if rst else TCP_PAWS_24DAYS)

@@ -7,13 +7,15 @@ from typing import Final
 from mypy_extensions import i64
 
 from ustack.device.net_device import GSO_MAX_SIZE
-from ustack.tcp.control import TCP_MSS_DEFAULT, TIMESTAMP_LEN, TcpControl
+from ustack.tcp.control import TCP_MSS_DEFAULT, TcpControl
 from ustack.tcp.transmit import sack_option_len
 
+#: IPv4's header without options (bytes).
+IP_HEADER: Final[i64] = 20
 #: IPv4's header and TCP's, without options (bytes).
-HEADERS: Final[i64] = 40
-#: No window makes segments smaller than an IPv4 datagram of 68 bytes holds (bytes, options not counted).
-MIN_HALF_WINDOW: Final[i64] = 68 - 20
+HEADERS: Final[i64] = IP_HEADER + 20
+#: No window makes segments smaller than this, TCP's header included (bytes).
+MIN_HALF_WINDOW: Final[i64] = 68
 #: Longest run of headers before the payload of a super-segment: IPv4 20 and TCP 60 (bytes).
 HEADERS_MAX: Final[i64] = 80
 
@@ -21,19 +23,16 @@ HEADERS_MAX: Final[i64] = 80
 def tcp_mtu_to_mss(tp: TcpControl, pmtu: i64) -> i64:
     """Bytes of text in a datagram of ``pmtu`` bytes, our usual options on it, never more than the peer takes."""
     mss = min(pmtu - HEADERS, tp.mss_clamp)
-    if tp.user_mss:
-        mss = min(mss, tp.user_mss)
     if tp.inet_opt is not None:
         mss -= len(tp.inet_opt.data)
-    mss = max(mss, tp.net.sysctl.tcp_min_snd_mss)
-    return mss - TIMESTAMP_LEN if tp.tstamp_ok else mss
+    return max(mss, tp.net.sysctl.tcp_min_snd_mss) - (tp.tcp_header_len - 20)
 
 
 def tcp_mss_to_mtu(tp: TcpControl, mss: i64) -> i64:
     """The datagram that a segment with ``mss`` bytes of text needs."""
     if tp.inet_opt is not None:
         mss += len(tp.inet_opt.data)
-    return mss + HEADERS + (TIMESTAMP_LEN if tp.tstamp_ok else 0)
+    return mss + IP_HEADER + tp.tcp_header_len
 
 
 def tcp_bound_to_half_wnd(tp: TcpControl, length: i64) -> i64:
@@ -44,7 +43,7 @@ def tcp_bound_to_half_wnd(tp: TcpControl, length: i64) -> i64:
     """
     cutoff = tp.max_window >> 1 if tp.max_window > TCP_MSS_DEFAULT else tp.max_window
     if cutoff and length > cutoff:
-        return max(cutoff, MIN_HALF_WINDOW)
+        return max(cutoff, MIN_HALF_WINDOW - tp.tcp_header_len)
     return length
 
 
@@ -90,7 +89,4 @@ def sk_gso_max_size(tp: TcpControl) -> i64:
 def tcp_size_goal(tp: TcpControl) -> i64:
     """Bytes one skb should carry: as many full segments as the device cuts, at most half the largest window."""
     mss = tcp_current_mss(tp)
-    goal = sk_gso_max_size(tp)
-    if tp.max_window > TCP_MSS_DEFAULT:
-        goal = min(goal, max(tp.max_window >> 1, mss))
-    return max(goal // mss * mss, mss)
+    return max(tcp_bound_to_half_wnd(tp, sk_gso_max_size(tp)) // mss * mss, mss)

@@ -106,10 +106,7 @@ def send_probe(tp: TcpControl, probe: TcpSkb, mss: i64) -> i64:
     if tp.net.tracer is not None:
         facts: Facts = {"mtu": int(tcp_mss_to_mtu(tp, probe.len)), "low": int(tp.mtup_search_low)}
         tp.net.tracer.note(Point.TCP_MTU_PROBE, "", {**facts, "high": int(tp.mtup_search_high)})
-    usual = tp.mss_cache
-    tp.mss_cache = probe.len
     code = tcp_transmit_skb(tp, probe)
-    tp.mss_cache = usual
     if code:
         return PROBE_NONE
     tp.snd_cwnd -= 1  # it is two segments' worth

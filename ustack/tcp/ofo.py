@@ -3,8 +3,8 @@
 SegmentSmack (CVE-2018-5390) was a walk over the queue for each tiny segment. Here the place is found by bisection, and
 the typical segment, beyond all others, needs none; opening a gap in the list moves 8 bytes for each segment behind it,
 and a receive buffer of 8 MiB holds 32,000 of the smallest: a quarter of a megabyte moved, some 10 microseconds, at the
-very worst. Where two segments bring different bytes for one place the one kept first wins, unless the new one covers it
-whole, as in Linux; nothing is ever delivered twice.
+very worst. Where two segments bring different bytes for one place the one that begins first in the stream wins, unless
+the other covers it whole, as in Linux; nothing is ever delivered twice.
 """
 
 from __future__ import annotations
@@ -41,12 +41,6 @@ class RcvSegment:
         known = distance(self.seq, seq)
         self.data = memoryview(self.data)[known:]
         self.seq = seq
-
-    def cut_tail(self, seq: i64) -> None:
-        """Forget what lies from ``seq`` on, the FIN first of all."""
-        self.fin = False
-        self.data = memoryview(self.data)[: distance(self.seq, seq)]
-        self.end_seq = seq
 
     def try_coalesce(self, segment: RcvSegment) -> bool:
         """Take ``segment``, which must follow at once, into this one if both are small (tcp_try_coalesce).
@@ -87,6 +81,7 @@ class OfoQueue:
         if self.overlaps:
             self.overlaps = []
         at = self._place(segment.seq, rcv_nxt)
+        told = True
         if at > 0:
             left = self.segments[at - 1]
             if not before(left.end_seq, segment.end_seq):
@@ -97,10 +92,11 @@ class OfoQueue:
             elif after(left.end_seq, segment.seq):
                 self.overlaps.append((int(segment.seq), int(left.end_seq)))
                 segment.cut_head(left.end_seq)
-        self._swallow(at, segment.end_seq)
-        if at < len(self.segments) and after(segment.end_seq, self.segments[at].seq):
-            self.overlaps.append((int(self.segments[at].seq), int(segment.end_seq)))
-            segment.cut_tail(self.segments[at].seq)
+            else:
+                # Linux joins it to what it follows at once, and does not look what it reaches on its other side
+                told = left.end_seq != segment.seq
+        if not self._make_room(at, segment, told):
+            return False
         if at > 0 and self.segments[at - 1].try_coalesce(segment):
             self.coalesced += 1
             self.memory += len(segment.data)
@@ -149,16 +145,28 @@ class OfoQueue:
                 high = middle
         return low
 
-    def _swallow(self, at: int, end_seq: i64) -> None:
-        """Drop the segments from ``at`` on that end by ``end_seq``."""
+    def _make_room(self, at: int, segment: RcvSegment, told: bool) -> bool:
+        """Drop the segments from ``at`` on that ``segment`` covers, and the head of the one it overlaps; False if
+        nothing of it would be left. ``told``: the overlaps are reported."""
+        end_seq = segment.end_seq
         last = at
         while last < len(self.segments) and not after(self.segments[last].end_seq, end_seq):
             known = self.segments[last]
-            self.overlaps.append((int(known.seq), int(known.end_seq)))
+            if told:
+                self.overlaps.append((int(known.seq), int(known.end_seq)))
+                self.swallowed += 1
             self.memory -= known.truesize
             last += 1
-        self.swallowed += last - at
         del self.segments[at:last]
+        if at == len(self.segments) or not after(end_seq, self.segments[at].seq):
+            return True
+        right = self.segments[at]
+        if told:
+            self.overlaps.append((int(right.seq), int(end_seq)))
+        if right.seq == segment.seq:
+            return False
+        right.cut_head(end_seq)
+        return True
 
 
 def tcp_collapse(segments: list[RcvSegment]) -> list[RcvSegment]:

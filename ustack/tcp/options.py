@@ -7,7 +7,7 @@ from typing import Final
 
 from mypy_extensions import i64
 
-from ustack.sock import TCP_CLOSE, TCP_LISTEN, error, int_value
+from ustack.sock import TCP_CLOSE, TCP_LISTEN, error, int_value, octets_value
 from ustack.sysctl_names import TCP_CA_NAME_MAX
 from ustack.tcp.congestion.cong import tcp_set_congestion_control
 from ustack.tcp.control import (
@@ -30,7 +30,7 @@ from ustack.tcp.output import tcp_push_pending_frames
 from ustack.tcp.receive import tcp_cleanup_rbuf
 from ustack.tcp.rtt import TCP_TIMEOUT_MIN
 from ustack.tcp.states import CAN_SEND, in_set
-from ustack.tcp.window import MAX_TCP_WINDOW, WINDOW_CLAMP_MIN, tcp_follow_clamp
+from ustack.tcp.window import MAX_TCP_WINDOW, WINDOW_CLAMP_MIN, tcp_move_clamp
 from ustack.timer import NSEC_PER_MSEC, NSEC_PER_SEC, NSEC_PER_USEC
 from ustack.wire.ipv4 import IPPROTO_TCP as IPPROTO_TCP
 
@@ -84,6 +84,8 @@ def tcp_setsockopt(tp: TcpControl, level: i64, name: i64, value: int | bytes, ad
         raise error(errno.ENOPROTOOPT)
     if name == TCP_CONGESTION:
         return tcp_set_congestion_control(tp, algorithm_name(value), admin)
+    if name == TCP_ULP:
+        raise error(errno.ENOENT if octets_value(value) else errno.EINVAL)  # there is none to be had
     if name == TCP_FASTOPEN_KEY:
         return set_fastopen_key(tp, value)
     number = int_value(value)
@@ -93,7 +95,8 @@ def tcp_setsockopt(tp: TcpControl, level: i64, name: i64, value: int | bytes, ad
 
 def algorithm_name(value: int | bytes) -> str:
     """A name as it stands in C, at most 15 characters of it. EINVAL for none."""
-    if isinstance(value, int) or not value:
+    value = octets_value(value)
+    if not value:
         raise error(errno.EINVAL)
     return value[: TCP_CA_NAME_MAX - 1].split(b"\0")[0].decode("ascii", "replace")
 
@@ -167,7 +170,7 @@ def tcp_set_window_clamp(tp: TcpControl, value: int) -> None:
         tp.window_clamp = tp.user_clamp = 0
         return
     tp.user_clamp = max(value, WINDOW_CLAMP_MIN)
-    tcp_follow_clamp(tp, value)
+    tcp_move_clamp(tp, tp.user_clamp)
 
 
 def tcp_set_keepalive(tp: TcpControl, on: bool) -> None:

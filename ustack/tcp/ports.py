@@ -107,13 +107,14 @@ class BindTable:
         bucket.owners[tp] = None
         bucket.by_connect = bucket.by_connect and by_connect
         tp.bind_bucket = bucket
-        tp.num = port
+        tp.num = tp.sport = port
 
     def release(self, tp: TcpControl) -> None:
-        """``tp`` holds its port no longer; nothing happens if it holds none."""
+        """``tp`` holds its port no longer; nothing happens if it holds none (inet_put_port)."""
         bucket = tp.bind_bucket
         if bucket is not None:
             tp.bind_bucket = None
+            tp.num = 0
             bucket.owners.pop(tp, None)
             self._forget_if_empty(bucket)
 

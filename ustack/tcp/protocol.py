@@ -11,12 +11,13 @@ from ustack.drop import Reason
 from ustack.dst import to_many
 from ustack.ipv4.protocol import NetProtocol, inet_sk_rx_dst_set, sk_edemux
 from ustack.packet import CHECKSUM_NONE, PACKET_HOST, Packet
-from ustack.tcp.accept import tcp_v4_syn_recv_sock
+from ustack.sock import TCP_LISTEN
+from ustack.tcp.accept import tcp_accept_queue_add, tcp_v4_syn_recv_sock
 from ustack.tcp.check_req import tcp_check_req
 from ustack.tcp.conn_request import tcp_conn_request
 from ustack.tcp.control import TcpControl
 from ustack.tcp.error import tcp_v4_err
-from ustack.tcp.input import tcp_v4_do_rcv
+from ustack.tcp.input import tcp_segs_in, tcp_v4_do_rcv
 from ustack.tcp.mini import inet_iif
 from ustack.tcp.notify import tell
 from ustack.tcp.output import tcp_tsq_handler
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
     from ustack.tcp.control import TcpTimer
 
 _DOFF_MIN: Final = 5 << 4  # the least a header can say of its own length, where it says it
+#: What is longer is verified only once it is known whose it is (bytes; CHECKSUM_BREAK).
+CHECKSUM_BREAK: Final[i64] = 76
 
 
 class Tables(TcpTables):
@@ -125,16 +128,12 @@ class Tcp(NetProtocol):
         net.mib.tcp.InSegs += 1
         th = wire.parse(packet.buf, packet.data, packet.end)
         if th is None:
-            return net.drop(packet, Reason.TCP_MALFORMED)
+            return net.drop(packet, malformed(packet))
         journey = packet.journey
         if journey is not None:
             journey.step(Point.TCP_V4_RCV, checksum_words(packet), segment_facts(packet, iph, th))
         if packet.ip_summed == CHECKSUM_NONE and not checksum_ok(packet, iph):
-            return net.drop(packet, Reason.TCP_CSUM)
-        if th.payload > th.options and not th.only_timestamps:
-            reason = tcp_inbound_hash(packet, th)
-            if reason is not None:
-                return net.drop(packet, reason)
+            return self.bad_checksum(packet, iph, th)
         tables = self.tables
         tables.batching = True
         early = packet.sk
@@ -150,8 +149,22 @@ class Tcp(NetProtocol):
                 tp.journey = journey
             if iph.ttl < tp.min_ttl:
                 return net.drop(packet, Reason.TCP_MINTTL)
+            if th.payload > th.options and not th.only_timestamps:
+                reason = tcp_inbound_hash(packet, th)
+                if reason is not None:
+                    return net.drop(packet, reason)
             return tcp_v4_do_rcv(tp, packet, th)
         self.not_established(packet, iph, th)
+
+    def bad_checksum(self, packet: Packet, iph: Ipv4Header, th: TcpHeader) -> None:
+        """Drop it. A connection has counted what is long, which Linux verifies after it has found one."""
+        if packet.end - packet.data > CHECKSUM_BREAK:
+            tp = self.tables.lookup_established(iph.saddr, th.sport, iph.daddr, th.dport, inet_iif(packet))
+            if tp is not None and iph.ttl < tp.min_ttl:
+                return self.net.drop(packet, Reason.TCP_MINTTL)
+            if tp is not None:
+                tcp_segs_in(tp, packet, th)
+        self.net.drop(packet, Reason.TCP_CSUM)
 
     def not_established(self, packet: Packet, iph: Ipv4Header, th: TcpHeader) -> None:
         """Being opened, just closed, for a listener, or for nobody."""
@@ -159,9 +172,14 @@ class Tcp(NetProtocol):
         ifindex = inet_iif(packet)
         if tables.requests:
             req = tables.requests.lookup(iph.saddr, th.sport, iph.daddr, th.dport, ifindex)
-            if req is not None:
+            if req is not None and req.listener.state != TCP_LISTEN:
+                req.remove()  # its listener is gone: there may be another
+            elif req is not None:
                 if iph.ttl < req.listener.min_ttl:
                     return self.net.drop(packet, Reason.TCP_MINTTL)
+                reason = tcp_inbound_hash(packet, th)
+                if reason is not None:
+                    return self.net.drop(packet, reason)
                 child = tcp_check_req(req, packet, th)
                 return None if child is None else tcp_v4_do_rcv(child, packet, th)
         listener = tables.lookup_listener(iph.daddr, th.dport, ifindex, iph.saddr, th.sport)
@@ -185,6 +203,9 @@ class Tcp(NetProtocol):
             return self.net.drop(packet, Reason.NO_SOCKET)
         if iph.ttl < listener.min_ttl:
             return self.net.drop(packet, Reason.TCP_MINTTL)
+        reason = tcp_inbound_hash(packet, th)
+        if reason is not None:
+            return self.net.drop(packet, reason)
         if th.flags & TCPHDR_RST:
             # "first, check for a RST: An incoming RST segment could not be valid [...] should be ignored"
             return self.net.drop(packet, Reason.TCP_FLAGS)
@@ -194,7 +215,10 @@ class Tcp(NetProtocol):
             req = cookie_v4_check(listener, packet, th)
             if req is not None:
                 child = tcp_v4_syn_recv_sock(req, packet, th)
-                return None if child is None else tcp_v4_do_rcv(child, packet, th)
+                if child is not None:
+                    tcp_accept_queue_add(child)
+                    tcp_v4_do_rcv(child, packet, th)
+                return None
             tcp_v4_send_reset(self.tables, packet, th, Reason.TCP_FLAGS)
             return self.net.drop(packet, Reason.TCP_FLAGS)
         if not th.flags & TCPHDR_SYN or th.flags & TCPHDR_FIN:
@@ -224,11 +248,17 @@ def to_one_host(packet: Packet) -> bool:
     return dst is None or not to_many(dst)
 
 
+def malformed(packet: Packet) -> Reason:
+    """Why there is no header in it: a data offset that no segment can have counts as an error of the peer's."""
+    short = packet.end - packet.data < TCP_HLEN
+    return Reason.TCP_TRUNCATED if short or packet.buf[packet.data + 12] >= _DOFF_MIN else Reason.TCP_MALFORMED
+
+
 def tcp_inbound_hash(packet: Packet, th: TcpHeader) -> Reason | None:
     """Why a signed segment is refused, None if it is not signed: no connection of ours has a key (RFC 2385, RFC 5925).
 
     Who signs expects signed answers and would wait for them in vain; what was signed for another connection, or made
-    up, is not taken for a segment of this one.
+    up, is not taken for a segment of this one. Nor is what has options that cannot be read.
     """
     found = wire.find_signature(packet.buf, th.options, th.payload)
     if found == wire.NO_SIGNATURE:

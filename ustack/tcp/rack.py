@@ -8,7 +8,7 @@ from mypy_extensions import i64
 
 from ustack.tcp.control import ICSK_TIME_REO_TIMEOUT, RTT_UNKNOWN, TCP_CA_RECOVERY, TcpControl
 from ustack.tcp.rate import RateSample, tcp_skb_sent_after
-from ustack.tcp.rtt import TCP_TIMEOUT_MIN, rto_after_backoff
+from ustack.tcp.rtt import TCP_TIMEOUT_MIN
 from ustack.tcp.scoreboard import tcp_mark_skb_lost
 from ustack.tcp.segment import TCPCB_LOST, TCPCB_RETRANS, TCPCB_SACKED_RETRANS, TcpSkb
 
@@ -72,7 +72,7 @@ def tcp_rack_mark_lost(tp: TcpControl) -> bool:
     tp.rack_advanced = False
     timeout = tcp_rack_detect_loss(tp)
     if timeout:
-        tp.reset_xmit_timer(ICSK_TIME_REO_TIMEOUT, min(timeout + TCP_TIMEOUT_MIN, rto_after_backoff(tp)))
+        tp.reset_xmit_timer(ICSK_TIME_REO_TIMEOUT, min(timeout + TCP_TIMEOUT_MIN, tp.rto))
     return timeout != 0
 
 

@@ -48,10 +48,10 @@ def tcp_recvmsg(tp: TcpControl, length: i64, flags: i64) -> bytes:
     if flags & MSG_OOB:
         return tcp_recv_urg(tp, length, flags)
     if not tp.receive_queue:
-        return end_of_stream(tp)
+        return end_of_stream(tp, flags)
     pieces = peek(tp, length) if flags & MSG_PEEK else tcp_read_sock(tp, length)
     if not pieces and length > 0:
-        return end_of_stream(tp)  # the urgent byte alone was there, and is out of line
+        return end_of_stream(tp, flags)  # the urgent byte alone was there, and is out of line
     return bytes(sum(map(len, pieces))) if flags & MSG_TRUNC else b"".join(pieces)
 
 
@@ -68,9 +68,12 @@ def recv_ends(tp: TcpControl) -> bool:
     return tp.err != 0 or tp.state == TCP_CLOSE or tp.shutdown & RCV_SHUTDOWN != 0 or at_mark(tp)
 
 
-def end_of_stream(tp: TcpControl) -> bytes:
+def end_of_stream(tp: TcpControl, flags: i64) -> bytes:
     """Nothing to read: b"" after a FIN or a local shutdown, else the error that says why."""
+    tcp_cleanup_rbuf(tp, 0)
     if tp.fin_received:
+        if not flags & MSG_PEEK:
+            tp.fin_unread = False
         return b""
     if tp.err:
         raise error(int(tp.take_error()))
@@ -82,23 +85,34 @@ def end_of_stream(tp: TcpControl) -> bytes:
 
 
 def peek(tp: TcpControl, length: i64) -> list[Buffer]:
-    """The first ``length`` bytes, not consumed; not beyond a mark, nor the urgent byte itself."""
+    """``length`` bytes, not consumed; not beyond a mark, nor the urgent byte itself.
+
+    They are the first, or with SO_PEEK_OFF those behind what was looked at before.
+    """
     pieces: list[Buffer] = []
-    skip: i64 = 0
+    skip: i64 = max(tp.peek_off, 0)
     left = length
     if tp.urg_data:
-        if skips_mark(tp):
-            skip = 1
-        else:
-            left = up_to_mark(tp, left)
+        ahead = distance((tp.copied_seq + skip) & 0xFFFF_FFFF, tp.urg_seq)
+        if ahead == 0 and not tp.oobinline:
+            skip += 1
+        elif 0 < ahead < left:
+            left = ahead
+    copied: i64 = 0
     for segment in tp.received():
-        if left <= 0:
+        if copied >= left:
             break
-        piece = memoryview(segment.data)[skip : skip + left]
+        size: i64 = len(segment.data)
+        if skip >= size:
+            skip -= size
+            continue
+        piece = memoryview(segment.data)[skip : skip + left - copied]
         skip = 0
-        if len(piece):
-            pieces.append(piece)
-        left -= len(piece)
+        pieces.append(piece)
+        copied += len(piece)
+    if tp.peek_off >= 0:
+        tp.peek_off += copied
+    tcp_cleanup_rbuf(tp, copied)
     return pieces
 
 
@@ -133,6 +147,8 @@ def tcp_read_sock(tp: TcpControl, limit: i64) -> list[Buffer]:
             left = 0
     if tp.urg_data:
         mark_passed(tp)
+    if tp.peek_off > 0:
+        tp.peek_off = max(tp.peek_off - (limit - left), 0)
     if tp.mem_charged - tp.rmem_alloc - tp.wmem_queued >= PAGE_SIZE:
         sk_mem_reclaim(tp)
     tcp_rcv_space_adjust(tp)

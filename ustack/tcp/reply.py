@@ -39,6 +39,8 @@ def tcp_v4_send_reset(tables: TcpTables, packet: Packet, th: TcpHeader, reason: 
     """
     if th.flags & TCPHDR_RST or packet.iph is None or packet.pkt_type != 0:
         return
+    if wire.find_signature(packet.buf, th.options, th.payload) != wire.NO_SIGNATURE:
+        return  # who signs takes nothing that is not
     seq: i64 = 0
     ack: i64 = 0
     flags: i64 = TCPHDR_RST

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Final
 
 from mypy_extensions import i64
 
+from ustack.device.net_device import IPV4_MIN_MTU
 from ustack.dst import dst_metric_advmss
 from ustack.ipv4.options import NO_PROBLEM, ip_options_echo
-from ustack.ipv4.output import first_hop, ip_select_ttl
+from ustack.ipv4.output import first_hop, ip_dont_fragment, ip_select_ttl
 from ustack.routing.flow import Flow
 from ustack.sock import TCP_LISTEN
 from ustack.tcp.control import TCP_MSS_DEFAULT, TCP_RTO_MAX, TCP_TIMEOUT_INIT, TcpControl
@@ -61,7 +62,6 @@ class RequestSock(MiniSock):
         self.rcv_nxt: i64 = (irs + 1) & 0xFFFF_FFFF  #: what the SYN-ACK acknowledges: more, where data was taken
         self.iss: i64 = iss
         self.syn_tos: i64 = iph.tos
-        self.snd_wnd: i64 = th.window
         self.opt: IpOptions | None = tcp_v4_save_options(listener, packet)
         self.retransmits: i64 = 0  #: SYN-ACKs sent again, for whatever reason (num_retrans)
         self.timeouts: i64 = 0  #: those of them that nobody asked for (num_timeout)
@@ -84,9 +84,9 @@ class RequestSock(MiniSock):
     def take_options(self, options: wire.TcpOptions) -> None:
         """What the peer offers, of what we have too."""
         sysctl = self.tables.net.sysctl
-        self.mss = options.mss if options.mss else TCP_MSS_DEFAULT
+        self.mss = min(options.mss, self.listener.user_mss or 65_535) if options.mss else TCP_MSS_DEFAULT
         self.sack_ok = options.sack_ok and sysctl.tcp_sack != 0
-        self.tstamp_ok = options.saw_tstamp and sysctl.tcp_timestamps != 0
+        self.tstamp_ok = options.saw_tstamp
         self.ts_recent = options.tsval
         self.ts_recent_stamp = self.tables.net.now
         self.wscale_ok = options.wscale >= 0 and sysctl.tcp_window_scaling != 0
@@ -134,7 +134,7 @@ class RequestSock(MiniSock):
         if self.retransmits == 0:
             self.tsval_first = self.tsval_last
         flags: i64 = TCPHDR_SYN | TCPHDR_ACK | tcp_ecn_make_synack(self.ecn_ok)
-        window, options = min(self.window.wnd, 65_535), self.synack_options()
+        window, options = self.synack_window(), self.synack_options()
         laddr, raddr, lport, rport = self.laddr, self.raddr, self.lport, self.rport
         packet = bare_segment(laddr, raddr, lport, rport, self.iss, self.rcv_nxt, flags, window, options)
         packet.mark = self.mark
@@ -149,8 +149,11 @@ class RequestSock(MiniSock):
             net.tracer.note(Point.TCP_V4_SEND_SYNACK, "again" if self.retransmits else "", facts)
         net.mib.tcp.OutSegs += 1
         dst, ttl = self.dst, ip_select_ttl(self.listener, self.dst)
+        length = 40 + len(options) + (0 if self.opt is None else len(self.opt.data))
+        # what every link takes whole will not be cut, and needs no identification
+        df = length <= IPV4_MIN_MTU or ip_dont_fragment(self.listener.pmtudisc, dst)
         self.tables.ipv4.ip_build_and_send_pkt(
-            packet, dst, laddr, raddr, IPPROTO_TCP, self.synack_tos(), ttl, True, None, self.opt
+            packet, dst, laddr, raddr, IPPROTO_TCP, self.synack_tos(), ttl, df, None, self.opt
         )
 
     def synack_options(self) -> bytes:
@@ -178,12 +181,24 @@ class RequestSock(MiniSock):
         mib.tcpext.TCPSynRetrans += 1
         self.send_synack()
 
-    def send_ack(self, th: TcpHeader) -> None:
+    def send_ack(self, packet: Packet, snd_nxt: i64) -> None:
         """<SEQ=SND.NXT><ACK=RCV.NXT><CTL=ACK> for what is not acceptable (tcp_v4_reqsk_send_ack)."""
-        if self.oow_rate_limited(th):
+        iph = packet.iph
+        tos: i64 = 0 if iph is None else iph.tos & ~INET_ECN_MASK
+        window = self.synack_window() >> (self.window.wscale if self.wscale_ok else 0)
+        self.tcp_v4_send_ack(snd_nxt, self.rcv_nxt, window, tos, self.listener.bound_dev_if)
+
+    def challenge(self, packet: Packet, snd_nxt: i64) -> None:
+        """The same for a RST that is not at RCV.NXT (RFC 5961 section 3.2), whose answers have their own counters."""
+        if self.rate_limited():
+            self.tables.net.mib.tcpext.TCPACKSkippedChallenge += 1
             return
-        window = self.window.wnd >> (self.window.wscale if self.wscale_ok else 0)
-        self.tcp_v4_send_ack((self.iss + 1) & 0xFFFF_FFFF, self.rcv_nxt, window, 0, self.listener.bound_dev_if)
+        self.tables.net.mib.tcpext.TCPChallengeACK += 1
+        self.send_ack(packet, snd_nxt)
+
+    def synack_window(self) -> i64:
+        """What the SYN-ACK has promised (bytes): its field is not scaled."""
+        return min(self.window.wnd, 65_535)
 
     def oow_rate_limited(self, th: TcpHeader) -> bool:
         limited = super().oow_rate_limited(th)
@@ -209,7 +224,7 @@ class RequestSock(MiniSock):
             facts: Facts = {"from": endpoint(self.raddr, self.rport), "timeouts": int(self.timeouts)}
             net.tracer.call(Point.REQSK_TIMER_HANDLER, "half open", facts)
         if listener.state != TCP_LISTEN:
-            return self.give_up()
+            return self.remove()
         limit = self.retries()
         defer = listener.defer_accept
         expired = self.timeouts >= limit and (not defer or not self.acked or self.timeouts >= defer)
@@ -217,17 +232,13 @@ class RequestSock(MiniSock):
         resend = not defer or not self.acked or self.timeouts >= defer - 1
         net.mib.tcpext.TCPTimeouts += 1
         if expired:
-            return self.give_up()
+            return self.remove()
         if resend:
             self.send_synack_again()
         if self.timeouts == 0:
             listener.syn_queue_young -= 1
         self.timeouts += 1
         self.arm()
-
-    def give_up(self) -> None:
-        self.tables.net.mib.tcp.AttemptFails += 1
-        self.remove()
 
     def retries(self) -> i64:
         """How often the SYN-ACK may go again; fewer, the more of the queue is taken by others as old.

@@ -20,7 +20,6 @@ from ustack.tcp.mss import tcp_current_mss
 from ustack.tcp.newreno import tcp_limit_reno_sacked
 from ustack.tcp.pacing import tcp_pacing_check
 from ustack.tcp.prr import tcp_set_ca_state
-from ustack.tcp.rtt import rto_after_backoff
 from ustack.tcp.scoreboard import tcp_adjust_pcount, tcp_mark_skb_lost
 from ustack.tcp.segment import (
     TCPCB_EVER_RETRANS,
@@ -143,7 +142,7 @@ def tcp_xmit_retransmit_queue(tp: TcpControl) -> None:
             rearm = rearm or (skb is queue.first() and tp.icsk_pending != ICSK_TIME_REO_TIMEOUT)
         skb = queue.next(skb)
     if rearm:
-        tp.reset_xmit_timer(ICSK_TIME_RETRANS, rto_after_backoff(tp) + tp.pacing_delay())
+        tp.reset_xmit_timer(ICSK_TIME_RETRANS, tp.rto + tp.pacing_delay())
 
 
 def count_retransmission(tp: TcpControl, skb: TcpSkb) -> None:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 #: So many doublings bring a microsecond to more than a minute, and the longest RTO to less than 2**63 ns.
 BACKOFF_MAX: Final[i64] = 26
+#: From TCP_RTO_MIN on it takes no more of them to TCP_RTO_MAX (tcp_probe0_when).
+PROBE0_BACKOFF_MAX: Final[i64] = 10
 #: The shortest wait of a retransmission timer, and what RACK and the loss probe add to theirs, against timers that come
 #: early: two ticks of 1000 Hz.
 TCP_TIMEOUT_MIN: Final[i64] = 2 * NSEC_PER_MSEC
@@ -128,18 +130,18 @@ def tcp_synack_rtt_meas(tp: TcpControl, rtt: i64) -> None:
 
 def tcp_probe0_when(tp: TcpControl) -> i64:
     """When to probe a closed window: from an RTO on, doubled for every probe so far, at most TCP_RTO_MAX."""
-    return min(max(rto_after_backoff(tp), TCP_RTO_MIN) << min(tp.probe_backoff, 10), tp.rto_max())
+    return min(max(tp.rto, TCP_RTO_MIN) << min(tp.backoff, PROBE0_BACKOFF_MAX), tp.rto_max())
 
 
-def rto_after_backoff(tp: TcpControl) -> i64:
-    """RTO doubled once for every retransmission so far (RFC 6298 (5.5)), at most TCP_RTO_MAX: Linux's icsk_rto."""
+def inet_csk_rto_backoff(tp: TcpControl) -> i64:
+    """An RTO as it was measured, doubled once for every time that the timer has backed off, at most TCP_RTO_MAX."""
     return min(tp.rto << min(tp.backoff, BACKOFF_MAX), tp.rto_max())
 
 
 def tcp_rto_delta(tp: TcpControl) -> i64:
     """How far off the RTO of the oldest segment in flight is (ns); negative if it is overdue."""
     head = tp.rtx_head()
-    rto = rto_after_backoff(tp)
+    rto = tp.rto
     return rto if head is None else head.sent_at + rto - tp.net.now
 
 
@@ -153,7 +155,7 @@ def tcp_rearm_rto(tp: TcpControl) -> None:
     if tp.packets_out == 0:
         tp.clear_xmit_timer()
         return
-    delay = rto_after_backoff(tp)
+    delay = tp.rto
     if tp.icsk_pending == ICSK_TIME_REO_TIMEOUT or tp.icsk_pending == ICSK_TIME_LOSS_PROBE:
         delay = max(tcp_rto_delta(tp), NSEC_PER_USEC)
     tp.reset_xmit_timer(ICSK_TIME_RETRANS, delay + tp.pacing_delay())

@@ -113,6 +113,9 @@ def tag_block(
             done = cached_end
             if after(done, state.position):
                 state.position = done
+    highest = tcp_highest_sack_seq(tp)
+    if not before(start, highest):
+        state.position = highest  # the block before this one may overlap it, and have been walked further
     tcp_sacktag_walk(tp, state, start, end, is_dup, next_dup)
 
 
@@ -255,12 +258,13 @@ def merge_sacked(tp: TcpControl, queue: RtxQueue, first: i64, end: i64) -> None:
 
 
 def tcp_skb_can_merge(skb: TcpSkb, following: TcpSkb) -> bool:
-    """Both are plainly sacked, and one can hold them."""
+    """Both are plainly sacked, and one can hold them. Of segments of two sizes nobody could count those of a part."""
     return (
         skb.sacked & TCPCB_TAGBITS == TCPCB_SACKED_ACKED
         and following.sacked & TCPCB_TAGBITS == TCPCB_SACKED_ACKED
         and not skb.eor
         and not skb.flags & TCPHDR_SYN
+        and skb.seglen == following.seglen
         and skb.len + following.len <= MERGE_BYTES
         and len(skb.pieces) + len(following.pieces) <= MERGE_PIECES
     )
@@ -268,7 +272,8 @@ def tcp_skb_can_merge(skb: TcpSkb, following: TcpSkb) -> bool:
 
 def merge(tp: TcpControl, skb: TcpSkb, following: TcpSkb) -> None:
     """``following`` becomes the end of ``skb``; they count for as many packets as before."""
+    seglen = skb.seglen
     tcp_skb_join(tp, skb, following)
     skb.pcount += following.pcount
-    skb.mss = max(skb.mss, following.mss)
+    skb.mss = seglen
     tp.net.mib.tcpext.TCPSackMerged += 1

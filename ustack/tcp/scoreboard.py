@@ -144,6 +144,7 @@ def tcp_init_recovery(tp: TcpControl) -> None:
     """As before the first segment: what was learnt of one path says nothing of the next (tcp_disconnect)."""
     tcp_clear_all_retrans_hints(tp)
     tp.ca_state = TCP_CA_OPEN
+    tp.sacked_out = tp.lost_out = tp.retrans_out = 0
     tp.reordering = tp.net.sysctl.tcp_reordering
     tp.reord_seen = tp.dsack_dups = 0
     tp.is_sack_reneg = False

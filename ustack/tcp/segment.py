@@ -54,6 +54,11 @@ class TcpSkb:
         """Bytes of memory it is charged as."""
         return self.len + SKB_OVERHEAD
 
+    @property
+    def seglen(self) -> i64:
+        """Bytes in its first segment (tcp_skb_seglen)."""
+        return self.len if self.pcount == 1 else self.mss
+
     def append(self, piece: Buffer, length: i64) -> None:
         """Add ``length`` bytes at the end; not after a FIN."""
         self.pieces.append(piece)

@@ -9,6 +9,7 @@ from mypy_extensions import i64
 
 from ustack.error_queue import SOF_TIMESTAMPING_OPT_ID, SOF_TIMESTAMPING_OPT_ID_TCP
 from ustack.sock import (
+    MSG_OOB,
     POLLERR,
     POLLHUP,
     POLLIN,
@@ -35,12 +36,13 @@ from ustack.tcp.close import tcp_close, tcp_disconnect, tcp_shutdown
 from ustack.tcp.connect import tcp_v4_connect
 from ustack.tcp.control import PACING_UNLIMITED, SK_PACING_NEEDED, SK_PACING_NONE, TCP_URG_VALID, TcpControl
 from ustack.tcp.getoptions import tcp_getsockopt
+from ustack.tcp.mss import tcp_sync_mss
 from ustack.tcp.options import tcp_set_keepalive, tcp_set_rcvlowat, tcp_setsockopt
 from ustack.tcp.receive import tcp_inq, tcp_inq_hint, tcp_recvmsg, tcp_stream_is_readable
 from ustack.tcp.send import tcp_sendmsg
 from ustack.tcp.seq import distance
 from ustack.tcp.stream import sk_stream_is_writeable
-from ustack.tcp.urgent import at_mark
+from ustack.tcp.urgent import at_mark, urgent_flags
 
 if TYPE_CHECKING:
     from ustack.packet import Buffer
@@ -54,7 +56,6 @@ class TcpSock(TcpControl):
 
     def put_port(self) -> None:
         self.tables.ports.release(self)
-        self.num = 0
 
     def connect(self, addr: i64, port: i64) -> None:
         tcp_v4_connect(self, addr, port)
@@ -76,6 +77,8 @@ class TcpSock(TcpControl):
 
     def recvmsg(self, length: i64, flags: i64) -> Message:
         message = Message(tcp_recvmsg(self, length, flags), 0, 0, 0)
+        if flags & MSG_OOB:
+            message.flags = urgent_flags(message.data, length)
         if self.recvmsg_inq:
             message.inq = tcp_inq_hint(self)
         return message
@@ -100,11 +103,20 @@ class TcpSock(TcpControl):
     def getsockopt(self, level: i64, name: i64, room: i64 = 0x7FFF_FFFF) -> int | bytes:
         return tcp_getsockopt(self, level, name, room)
 
+    def set_peek_off(self, offset: i64) -> None:
+        self.peek_off = offset
+
+    def get_peek_off(self) -> i64:
+        return self.peek_off
+
     def set_keepalive(self, on: bool) -> None:
         tcp_set_keepalive(self, on)
 
     def set_rcvlowat(self, size: i64) -> None:
         tcp_set_rcvlowat(self, size)
+
+    def options_changed(self) -> None:
+        tcp_sync_mss(self, self.pmtu)
 
     def set_timestamping(self, flags: i64) -> None:
         """Bytes are counted from the first that is not acknowledged, or from the next to be written."""

@@ -14,6 +14,7 @@ from mypy_extensions import i64
 from ustack.entropy import keyed_hash
 from ustack.routing.metrics import RTAX_FEATURE_ECN
 from ustack.routing.uapi import RTAX_FEATURES
+from ustack.tcp.mini import tcp_parse_handshake
 from ustack.tcp.request import RequestSock, inet_csk_route_req
 from ustack.timer import NSEC_PER_MSEC, NSEC_PER_SEC
 from ustack.trace.points import Point
@@ -112,8 +113,6 @@ def cookie_timestamp_decode(req: RequestSock, options: wire.TcpOptions, offset: 
     options.sack_ok = False
     if not options.saw_tstamp:
         return True
-    if sysctl.tcp_timestamps == 0:
-        return False
     said: i64 = (options.tsecr - offset) & 0xFFFF_FFFF
     options.sack_ok = said & TS_OPT_SACK != 0
     if options.sack_ok and sysctl.tcp_sack == 0:
@@ -153,7 +152,7 @@ def cookie_v4_check(listener: TcpControl, packet: Packet, th: TcpHeader) -> Requ
         net.mib.tcpext.SyncookiesFailed += 1
         return None
     net.mib.tcpext.SyncookiesRecv += 1
-    options = wire.parse_options(packet.buf, th.options, th.payload)
+    options = tcp_parse_handshake(net, packet, th)
     options.mss = mss
     dst = inet_csk_route_req(listener, packet, iph, th)
     if dst is None:

@@ -12,13 +12,14 @@ from ustack.tcp.control import (
     ICSK_ACK_TIMER,
     ICSK_TIME_RETRANS,
     TCP_MAX_QUICKACKS,
-    TCP_MSS_DEFAULT,
     TCP_PAWS_24DAYS,
+    TIMESTAMP_LEN,
     TcpControl,
 )
 from ustack.tcp.ecn import tcp_ecn_rcv_syn, tcp_ecn_rcv_synack, tcp_ecn_send_synack
 from ustack.tcp.fastopen_client import tcp_rcv_fastopen_synack
 from ustack.tcp.finish import tcp_reset
+from ustack.tcp.mini import tcp_parse_handshake
 from ustack.tcp.mss import tcp_mtup_init, tcp_sync_mss
 from ustack.tcp.output import tcp_push_pending_frames
 from ustack.tcp.reply import tcp_v4_send_reset
@@ -28,13 +29,15 @@ from ustack.tcp.seq import before, between
 from ustack.tcp.states import Event
 from ustack.tcp.trace import flags_word
 from ustack.tcp.transmit import tcp_send_ack, tcp_transmit_skb
+from ustack.tcp.urgent import tcp_urg
+from ustack.tcp.window import tcp_initialize_rcv_mss, tcp_reserve_timestamps, tcp_settle_window_scale
 from ustack.trace.points import Point
-from ustack.wire import tcp as wire
-from ustack.wire.tcp import TCPHDR_ACK, TCPHDR_RST, TCPHDR_SYN, TcpHeader
+from ustack.wire.tcp import TCPHDR_ACK, TCPHDR_RST, TCPHDR_SYN, TCPHDR_URG, TcpHeader
 
 if TYPE_CHECKING:
     from ustack.packet import Packet
     from ustack.trace.journey import Facts
+    from ustack.wire import tcp as wire
 
 
 def tcp_rcv_synsent(tp: TcpControl, packet: Packet, th: TcpHeader) -> None:
@@ -52,7 +55,7 @@ def tcp_rcv_synsent(tp: TcpControl, packet: Packet, th: TcpHeader) -> None:
             tp.reset_xmit_timer(ICSK_TIME_RETRANS, TCP_TIMEOUT_MIN)
         tcp_v4_send_reset(tp.tables, packet, th, Reason.TCP_INVALID_ACK_SEQUENCE, tp.mark)
         return tp.net.drop(packet, Reason.TCP_INVALID_ACK_SEQUENCE)
-    options = wire.parse_options(packet.buf, th.options, th.payload)
+    options = tcp_parse_handshake(tp.net, packet, th)
     if acked and not echoes_our_syn(tp, options):
         tp.net.mib.tcpext.PAWSActive += 1
         tcp_v4_send_reset(tp.tables, packet, th, Reason.TCP_OLD_SEQUENCE, tp.mark)
@@ -60,6 +63,7 @@ def tcp_rcv_synsent(tp: TcpControl, packet: Packet, th: TcpHeader) -> None:
     if th.flags & TCPHDR_RST:
         tp.net.drop(packet, Reason.TCP_RESET)
         if acked:
+            synsent_offer(tp, options)
             tcp_reset(tp)  # "error: connection reset"; without an ACK it proves nothing
         return
     if not th.flags & TCPHDR_SYN:
@@ -90,17 +94,20 @@ def echoes_our_syn(tp: TcpControl, options: wire.TcpOptions) -> bool:
     return between(options.tsecr, tcp_skb_timestamp_ts(tp, tp.connect_time), tp.mstamp())
 
 
-def synsent_options(tp: TcpControl, options: wire.TcpOptions, th: TcpHeader) -> None:
-    """What the peer's SYN offers, of what we offered too (RFC 7323 section 2.2 and 3.2)."""
+def synsent_offer(tp: TcpControl, options: wire.TcpOptions) -> None:
+    """What the peer's SYN offers, of what we offered too."""
     sysctl = tp.net.sysctl
-    tp.mss_clamp = options.mss or TCP_MSS_DEFAULT
+    if options.mss:
+        tp.mss_clamp = min(options.mss, tp.user_mss or 65_535)
     tp.wscale_ok = options.wscale >= 0 and sysctl.tcp_window_scaling != 0
     tp.snd_wscale = options.wscale if tp.wscale_ok else 0
-    if not tp.wscale_ok:
-        tp.rcv_wscale = 0
-        tp.window_clamp = min(tp.window_clamp, 65_535)
     tp.sack_ok = options.sack_ok and sysctl.tcp_sack != 0
-    tp.tstamp_ok = options.saw_tstamp and sysctl.tcp_timestamps != 0
+
+
+def synsent_options(tp: TcpControl, options: wire.TcpOptions, th: TcpHeader) -> None:
+    """The connection begins, with what both have offered (RFC 7323 section 2.2 and 3.2)."""
+    synsent_offer(tp, options)
+    tp.tstamp_ok = options.saw_tstamp
     tp.saw_tstamp = tp.tstamp_ok
     tp.rcv_tsval = options.tsval
     tp.rcv_tsecr = options.tsecr
@@ -111,8 +118,14 @@ def synsent_options(tp: TcpControl, options: wire.TcpOptions, th: TcpHeader) -> 
     tp.rcv_nxt = tp.rcv_wup = tp.copied_seq = (th.seq + 1) & 0xFFFF_FFFF
     tp.snd_wl1 = th.seq
     tp.snd_wnd = tp.max_window = th.window
-    tcp_mtup_init(tp)
     tcp_sync_mss(tp, tp.pmtu)
+
+
+def synsent_sizes(tp: TcpControl) -> None:
+    """Segments have no room for timestamps any more if the peer does not want them."""
+    tp.tcp_header_len = 20 + TIMESTAMP_LEN if tp.tstamp_ok else 20
+    tcp_sync_mss(tp, tp.pmtu)
+    tcp_initialize_rcv_mss(tp)
 
 
 def synsent_established(tp: TcpControl, packet: Packet, th: TcpHeader, options: wire.TcpOptions) -> None:
@@ -120,8 +133,11 @@ def synsent_established(tp: TcpControl, packet: Packet, th: TcpHeader, options: 
     tcp_try_undo_spurious_syn(tp)
     tp.snd_una = th.ack_seq
     tp.rcv_tstamp = tp.net.now
-    tcp_syn_acked(tp)
+    tcp_syn_acked(tp)  # before the sizes: the pacing rate is that of segments as they were offered
+    synsent_sizes(tp)
     tp.move(Event.RCV_SYN_ACK)
+    tcp_settle_window_scale(tp)
+    tcp_reserve_timestamps(tp)
     tcp_finish_connect(tp)
     if (tp.syn_fastopen or tp.syn_data) and tcp_rcv_fastopen_synack(tp, packet, th, options):
         tcp_push_pending_frames(tp)
@@ -133,6 +149,8 @@ def synsent_established(tp: TcpControl, packet: Packet, th: TcpHeader, options: 
         tcp_delay_ack(tp)
     else:
         tcp_send_ack(tp)
+        if th.flags & TCPHDR_URG:
+            tcp_urg(tp, packet, th)  # of its text nothing is taken but this
     tcp_push_pending_frames(tp)
 
 
@@ -144,6 +162,8 @@ def tcp_delay_ack(tp: TcpControl) -> None:
 
 def synsent_simultaneous(tp: TcpControl) -> None:
     """Both sides called (RFC 9293 MUST-10): our SYN goes again, with an ACK of theirs."""
+    tcp_mtup_init(tp)
+    synsent_sizes(tp)
     tp.move(Event.RCV_SYN)
     syn = tp.rtx_head()
     if syn is not None:

@@ -127,11 +127,14 @@ class TcpTables:
         return None
 
     def tuple_is_free(self, tp: TcpControl, port: i64, chosen: bool = True) -> bool:
-        """True if no connection uses ``tp``'s addresses with local ``port``, nor a TIME_WAIT that keeps it.
+        """True if no connection uses ``tp``'s addresses with local ``port``, half open or whole, nor a TIME_WAIT that
+        keeps it.
 
         ``chosen``: the port was not the user's choice (__inet_check_established).
         """
         if self.lookup_established(tp.daddr, tp.dport, tp.saddr, port, tp.bound_dev_if) is not None:
+            return False
+        if self.requests and self.requests.lookup(tp.daddr, tp.dport, tp.saddr, port, tp.bound_dev_if) is not None:
             return False
         tw = self.timewait.lookup(tp.daddr, tp.dport, tp.saddr, port, tp.bound_dev_if)
         return tw is None or tw.unique(chosen)

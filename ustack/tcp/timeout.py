@@ -26,7 +26,7 @@ from ustack.tcp.loss import tcp_enter_loss
 from ustack.tcp.memory import tcp_check_oom
 from ustack.tcp.mtu import tcp_mtu_probing
 from ustack.tcp.retransmit import tcp_retransmit_skb
-from ustack.tcp.rtt import rto_after_backoff, tcp_set_rto, tcp_update_rto_stats
+from ustack.tcp.rtt import tcp_set_rto, tcp_update_rto_stats
 from ustack.timer import NSEC_PER_MSEC
 
 #: After a retransmission that could not even leave this host (TCP_RESOURCE_PROBE_INTERVAL).
@@ -66,7 +66,7 @@ def tcp_retransmit_timer(tp: TcpControl) -> None:
             tp.reset_xmit_timer(ICSK_TIME_RETRANS, RESOURCE_PROBE_INTERVAL)
             return
     back_off(tp)
-    tp.reset_xmit_timer(ICSK_TIME_RETRANS, tcp_clamp_to_user_timeout(tp, rto_after_backoff(tp), tp.retrans_stamp))
+    tp.reset_xmit_timer(ICSK_TIME_RETRANS, tcp_clamp_to_user_timeout(tp, tp.rto, tp.retrans_stamp))
 
 
 def opening(tp: TcpControl) -> bool:
@@ -83,6 +83,7 @@ def back_off(tp: TcpControl) -> None:
         tp.rto = min(max(tp.rto, tp.rto_min()), tp.rto_max())
     elif tp.state != TCP_SYN_SENT or tp.total_rto > sysctl.tcp_syn_linear_timeouts:
         tp.backoff += 1
+        tp.rto = min(tp.rto << 1, tp.rto_max())
 
 
 def tcp_stream_is_thin(tp: TcpControl) -> bool:
@@ -143,7 +144,7 @@ def tcp_write_timeout(tp: TcpControl) -> bool:
             tcp_look_elsewhere(tp)
         limit = sysctl.tcp_retries2
         if tp.dead:
-            alive = rto_after_backoff(tp) < tp.rto_max()
+            alive = tp.rto < tp.rto_max()
             limit = orphan_retries(tp, alive)
             if tcp_out_of_resources(tp, alive or not retransmits_timed_out(tp, limit, 0)):
                 return True

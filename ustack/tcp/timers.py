@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from mypy_extensions import i64
 
-from ustack.sock import TCP_CLOSE, TCP_LISTEN, TCP_SYN_SENT
+from ustack.sock import TCP_CLOSE, TCP_FIN_WAIT2, TCP_LISTEN, TCP_SYN_SENT
 from ustack.tcp.compress import tcp_sack_compress_send_ack
 from ustack.tcp.control import (
     ICSK_ACK_SCHED,
@@ -24,7 +24,7 @@ from ustack.tcp.control import (
     TcpControl,
     TcpTimer,
 )
-from ustack.tcp.finish import tcp_send_active_reset, tcp_write_err
+from ustack.tcp.finish import fin_wait2_timeout, tcp_send_active_reset, tcp_write_err
 from ustack.tcp.loss_probe import tcp_send_loss_probe
 from ustack.tcp.output import WAKEUP_LOST, WAKEUP_PROBED, tcp_tsq_write, tcp_write_wakeup
 from ustack.tcp.recovery import tcp_rack_reo_timeout
@@ -132,7 +132,7 @@ def probes_exhausted(tp: TcpControl) -> bool:
     if tp.dead:
         alive = tcp_probe0_when(tp) < tp.rto_max()
         limit = orphan_retries(tp, alive)
-        if not alive and tp.probe_backoff >= limit:
+        if not alive and tp.backoff >= limit:
             return True
     return tp.probes_out >= limit
 
@@ -144,14 +144,14 @@ def tcp_send_probe0(tp: TcpControl) -> None:
         tp.net.mib.tcpext.TCPWinProbe += 1
     if tp.packets_out or tp.send_head() is None:
         tp.probes_out = 0
-        tp.probe_backoff = 0
+        tp.backoff = 0
         tp.probes_tstamp = 0
         return
     tp.probes_out += 1
     when = RESOURCE_PROBE_INTERVAL
     if not went & WAKEUP_LOST:
-        if tp.probe_backoff < tp.net.sysctl.tcp_retries2:
-            tp.probe_backoff += 1
+        if tp.backoff < tp.net.sysctl.tcp_retries2:
+            tp.backoff += 1
         when = tcp_probe0_when(tp)
     tp.reset_xmit_timer(ICSK_TIME_PROBE0, tcp_clamp_to_user_timeout(tp, when, tp.probes_tstamp))
 
@@ -175,6 +175,8 @@ def tcp_delack_timer(tp: TcpControl) -> None:
 
 def tcp_keepalive_timer(tp: TcpControl) -> None:
     """RFC 9293 section 3.8.4: probe a silent peer, off by default (MUST-25), and give up after so many probes."""
+    if tp.state == TCP_FIN_WAIT2 and tp.dead:
+        return fin_wait2_timeout(tp)
     if not tp.keepopen or tp.state in (TCP_CLOSE, TCP_SYN_SENT, TCP_LISTEN):
         return
     idle = tp.keepalive_time_when()

@@ -12,7 +12,7 @@ from mypy_extensions import i64
 from ustack.drop import Reason
 from ustack.routing.devinet import ipv4_is_loopback
 from ustack.sock import STATE_NAMES, TCP_FIN_WAIT2, TCP_TIME_WAIT
-from ustack.tcp.control import TCP_RTO_MIN, TCP_TIMEWAIT_LEN, TcpControl
+from ustack.tcp.control import TCP_TIMEWAIT_LEN, TcpControl
 from ustack.tcp.mini import MiniSock, tcp_in_window, tcp_paws_reject
 from ustack.tcp.ports import tw_key
 from ustack.tcp.reply import tcp_v4_send_reset
@@ -64,10 +64,13 @@ class TimeWait(MiniSock):
             tables.ports.add_timewait(self.bucket, self.bind_key)
         self.rearm(lasting)
 
-    def store_ts_recent(self, options: wire.TcpOptions) -> None:
-        if self.tstamp_ok and options.saw_tstamp:
-            self.ts_recent = options.tsval
-            self.ts_recent_stamp = self.tables.net.now
+    def store_ts_recent(self, options: wire.TcpOptions) -> bool:
+        """Remember the segment's timestamp; True if it has one."""
+        if not self.tstamp_ok or not options.saw_tstamp:
+            return False
+        self.ts_recent = options.tsval
+        self.ts_recent_stamp = self.tables.net.now
+        return True
 
     def rearm(self, lasting: i64) -> None:
         self.tables.net.timers.mod_timer(self, self.tables.net.now + lasting)
@@ -84,7 +87,6 @@ class TimeWait(MiniSock):
     def recycle(self) -> i64:
         """Make way for a new connection of the same two ends: the ISN to begin it with, beyond all that was sent."""
         self.kill()
-        self.tables.net.mib.tcpext.TWRecycled += 1
         return (self.snd_nxt + 65_535 + 2) & 0xFFFF_FFFF
 
     def send_ack(self) -> None:
@@ -126,6 +128,7 @@ def tcp_twsk_take(tp: TcpControl) -> i64:
         return NO_ISN
     tp.ts_recent = tw.ts_recent
     tp.ts_recent_stamp = tw.ts_recent_stamp
+    tp.net.mib.tcpext.TWRecycled += 1
     return tw.recycle()
 
 
@@ -135,7 +138,8 @@ def tcp_time_wait(tp: TcpControl, substate: i64, lasting: i64) -> None:
     if len(tp.tables.timewait) >= net.sysctl.tcp_max_tw_buckets:
         net.mib.tcpext.TCPTimeWaitOverflow += 1
         return
-    lasting = max(lasting, TCP_RTO_MIN)
+    if substate == TCP_FIN_WAIT2:
+        lasting = max(lasting, (tp.rto << 2) - (tp.rto >> 1))
     if net.tracer is not None:
         net.tracer.mark(Point.TCP_TIME_WAIT, f"{STATE_NAMES[int(substate)]} for {usec(int(lasting))}")
     if lasting <= TW_KILL:
@@ -153,12 +157,16 @@ def tcp_timewait_state_process(tw: TimeWait, packet: Packet, th: TcpHeader, list
         packet.journey.step(Point.TCP_TIMEWAIT_STATE_PROCESS, STATE_NAMES[int(tw.substate)], facts)
     options = wire.parse_options(packet.buf, th.options, th.payload)
     paws = tw.tstamp_ok and options.saw_tstamp and tcp_paws_reject(tw, options, th.flags & TCPHDR_RST != 0)
-    end_seq = (th.seq + (th.end - th.payload) + (1 if th.flags & (TCPHDR_SYN | TCPHDR_FIN) else 0)) & 0xFFFF_FFFF
+    end_seq = th.end_seq()
     if tw.substate == TCP_FIN_WAIT2:
         fin_wait2(tw, packet, th, end_seq, paws, options)
         return NO_ISN
-    if not time_wait_reopens(tw, th, paws or not listening, options):
+    if not time_wait_reopens(tw, th, paws, options):
         time_wait(tw, packet, th, end_seq, paws, options)
+        return NO_ISN
+    if not listening:
+        tw.send_ack()
+        tw.tables.net.drop(packet, Reason.TCP_TIMEWAIT)
         return NO_ISN
     # RFC 9293 3.10.7.4 (MAY-2): a SYN may reopen the connection "directly from TIME-WAIT state, if it assigns its
     # initial sequence number for the new connection to be larger than the largest sequence number it used"
@@ -177,7 +185,7 @@ def fin_wait2(tw: TimeWait, packet: Packet, th: TcpHeader, end_seq: i64, paws: b
     net = tw.tables.net
     in_window = tcp_in_window(th.seq, end_seq, tw.rcv_nxt, (tw.rcv_nxt + tw.rcv_wnd) & 0xFFFF_FFFF)
     if paws or not in_window:
-        if not th.flags & TCPHDR_RST and tw.ack_allowed(th):
+        if tw.ack_allowed(th):  # a RST too: a peer that means it will know better where we are
             tw.send_ack()
         return net.drop(packet, Reason.TCP_INVALID_SEQUENCE)
     if th.flags & TCPHDR_RST:
@@ -190,14 +198,13 @@ def fin_wait2(tw: TimeWait, packet: Packet, th: TcpHeader, end_seq: i64, paws: b
     if not th.flags & TCPHDR_ACK or not after(end_seq, tw.rcv_nxt) or end_seq == th.seq:
         return net.deliver(packet)
     if not th.flags & TCPHDR_FIN or end_seq != (tw.rcv_nxt + 1) & 0xFFFF_FFFF:
-        net.mib.tcpext.TCPAbortOnData += 1
         tcp_v4_send_reset(tw.tables, packet, th, Reason.TCP_ABORT_ON_DATA, tw.mark)
         tw.kill()
         return net.drop(packet, Reason.TCP_ABORT_ON_DATA)
     tw.substate = TCP_TIME_WAIT
-    tw.entered = net.now
     tw.rcv_nxt = end_seq
-    tw.store_ts_recent(options)
+    if tw.store_ts_recent(options):
+        tw.entered = net.now
     tw.rearm(TCP_TIMEWAIT_LEN)
     tw.send_ack()
     net.deliver(packet)
@@ -210,6 +217,8 @@ def time_wait(tw: TimeWait, packet: Packet, th: TcpHeader, end_seq: i64, paws: b
         if th.flags & TCPHDR_RST:
             if net.sysctl.tcp_rfc1337 == 0:
                 tw.kill()  # TIME_WAIT assassination (RFC 1337)
+            else:
+                tw.store_ts_recent(options)
             return net.drop(packet, Reason.TCP_RESET)
         tw.rearm(TCP_TIMEWAIT_LEN)
         tw.store_ts_recent(options)

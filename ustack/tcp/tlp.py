@@ -13,7 +13,7 @@ from ustack.tcp.control import (
     TcpControl,
 )
 from ustack.tcp.prr import tcp_end_cwnd_reduction, tcp_init_cwnd_reduction, tcp_set_ca_state
-from ustack.tcp.rtt import TCP_TIMEOUT_MIN, rto_after_backoff, tcp_rearm_rto, tcp_rto_delta
+from ustack.tcp.rtt import TCP_TIMEOUT_MIN, tcp_rearm_rto, tcp_rto_delta
 from ustack.tcp.seq import after, before
 from ustack.tcp.undo import tcp_try_keep_open
 
@@ -29,7 +29,7 @@ def tcp_schedule_loss_probe(tp: TcpControl, advancing_rto: bool) -> bool:
     timeout: i64 = TCP_TIMEOUT_INIT
     if tp.srtt:
         timeout = 2 * tp.srtt + (tp.rto_min() if tp.packets_out == 1 else TCP_TIMEOUT_MIN)
-    rto = rto_after_backoff(tp) if advancing_rto else tcp_rto_delta(tp)
+    rto = tp.rto if advancing_rto else tcp_rto_delta(tp)
     if rto > 0:
         timeout = min(timeout, rto)
     tp.reset_xmit_timer(ICSK_TIME_LOSS_PROBE, timeout)

@@ -83,8 +83,12 @@ def why_slow(tp: TcpControl, th: TcpHeader) -> str:
         return "a hole is open"
     if tp.urg_data:
         return "urgent data"
-    if after(th.ack_seq, tp.snd_nxt) or before(th.ack_seq, tp.snd_una):
+    other_window = th.window << tp.snd_wscale != tp.snd_wnd
+    old = before(th.ack_seq, tp.snd_una)
+    if after(th.ack_seq, tp.snd_nxt) or (old and (length or other_window)):
         return "an old or impossible ACK"
+    if length and other_window:
+        return "another window"
     if length > tp.tcp_receive_window():
         return "beyond the window"
     if tp.rmem_alloc + length > tp.rcvbuf or tp.tables.memory.pressure:

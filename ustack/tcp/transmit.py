@@ -11,18 +11,19 @@ from ustack.device.gso import TCP_CSUM_OFFSET
 from ustack.dst import dst_metric_advmss
 from ustack.packet import CHECKSUM_PARTIAL, COPYBREAK, NET_XMIT_DROP, SKB_GSO_TCP_ECN, SKB_GSO_TCPV4, Buffer, Packet
 from ustack.tcp.congestion.base import CA_EVENT_TX_START
-from ustack.tcp.control import ICSK_ACK_SCHED, ICSK_ACK_TIMER, TCP_ATO_MIN, TCP_ECN_OK, TIMESTAMP_LEN, TcpControl
+from ustack.tcp.control import ICSK_ACK_SCHED, ICSK_ACK_TIMER, TCP_ATO_MIN, TCP_ECN_OK, TcpControl
 from ustack.tcp.ecn import tcp_ecn_send
 from ustack.tcp.pacing import tcp_update_skb_after_send
 from ustack.tcp.prr import tcp_enter_cwr
 from ustack.tcp.rate import tcp_rate_skb_sent
+from ustack.tcp.seq import after
 from ustack.tcp.stream import tcp_urg_pointer
 from ustack.tcp.trace import TransmitGiven
 from ustack.tcp.window import tcp_select_window
 from ustack.trace.points import Point
 from ustack.wire import tcp as wire
 from ustack.wire.checksum import fold
-from ustack.wire.tcp import TCPHDR_ACK, TCPHDR_CWR, TCPHDR_PSH, TCPHDR_RST, TCPHDR_SYN, TCPHDR_URG
+from ustack.wire.tcp import TCPHDR_ACK, TCPHDR_CWR, TCPHDR_PSH, TCPHDR_SYN, TCPHDR_URG
 
 if TYPE_CHECKING:
     from ustack.tcp.segment import TcpSkb
@@ -36,13 +37,15 @@ def tcp_transmit_skb(tp: TcpControl, skb: TcpSkb) -> i64:
     prior_wstamp = tp.tcp_wstamp
     # a super-segment ends with PSH on the wire, so that the receiver's offload hands it up at once; not when it is cut
     flags = skb.flags | TCPHDR_PSH if skb.pcount > 1 else skb.flags
-    code = tcp_send_segment(tp, skb.seq, flags, options, skb.pieces, skb.len)
+    gso_size: i64 = skb.mss if skb.pcount > 1 else 0
+    code = tcp_send_segment(tp, skb.seq, flags, options, skb.pieces, skb.len, gso_size)
     if skb.len:
         tcp_event_data_sent(tp)
         tp.data_segs_out += skb.pcount
         tp.bytes_sent += skb.len
     tp.segs_out += skb.pcount
-    tp.net.mib.tcp.OutSegs += skb.pcount
+    if after(skb.end_seq, tp.snd_nxt):  # RFC 4022: "excluding those containing only retransmitted octets"
+        tp.net.mib.tcp.OutSegs += skb.pcount
     skb.sent_at = tp.net.now
     if code == 0:
         tcp_update_skb_after_send(tp, skb, prior_wstamp)
@@ -58,8 +61,12 @@ def tcp_send_bare(tp: TcpControl, seq: i64, flags: i64) -> i64:
     return code
 
 
-def tcp_send_segment(tp: TcpControl, seq: i64, flags: i64, options: bytes, pieces: list[Buffer], length: i64) -> i64:
+def tcp_send_segment(
+    tp: TcpControl, seq: i64, flags: i64, options: bytes, pieces: list[Buffer], length: i64, gso_size: i64 = 0
+) -> i64:
     """Put the header before ``pieces`` (``length`` bytes) and give it to IP; a super-segment is cut by the device.
+
+    ``gso_size``: into pieces of so many bytes, as many as it counts for; 0: it is none.
 
     The checksum field holds the pseudo-header's sum: the device, or csum_help on its behalf, adds the rest.
     """
@@ -67,7 +74,7 @@ def tcp_send_segment(tp: TcpControl, seq: i64, flags: i64, options: bytes, piece
         # RFC 7323 2.2: "The window field in a segment where the SYN bit is set [...] MUST NOT be scaled."
         window = min(tp.rcv_wnd, 65_535)
     else:
-        window = 0 if flags & TCPHDR_RST else tcp_select_window(tp)
+        window = tcp_select_window(tp)
     ack_seq: i64 = 0
     if flags & TCPHDR_ACK:
         ack_seq = tp.rcv_nxt
@@ -88,11 +95,9 @@ def tcp_send_segment(tp: TcpControl, seq: i64, flags: i64, options: bytes, piece
     packet.csum_offset = TCP_CSUM_OFFSET
     packet.mark = tp.mark
     packet.priority = tp.priority
-    if length + header_len > tp.mss_cache + 20:
-        gso_size = segment_room(tp, header_len)
-        if length > gso_size:
-            packet.gso_size = gso_size
-            packet.gso_type = SKB_GSO_TCPV4 | SKB_GSO_TCP_ECN if flags & TCPHDR_CWR else SKB_GSO_TCPV4
+    if gso_size != 0 and length > gso_size:
+        packet.gso_size = gso_size
+        packet.gso_type = SKB_GSO_TCPV4 | SKB_GSO_TCP_ECN if flags & TCPHDR_CWR else SKB_GSO_TCPV4
     if tp.net.tracer is not None:
         facts = TransmitGiven(tp, packet, seq, ack_seq, flags, window, options, length)
         tp.net.tracer.note(Point.TCP_TRANSMIT_SKB, "", facts)
@@ -115,12 +120,6 @@ def segment_packet(out: BytesWriter, pieces: list[Buffer], length: i64) -> Packe
         packet.frags_len = length
     packet.ip_summed = CHECKSUM_PARTIAL
     return packet
-
-
-def segment_room(tp: TcpControl, header_len: i64) -> i64:
-    """Bytes of text that one segment holds behind a header of ``header_len``: what SACK takes is not in mss_cache."""
-    usual: i64 = 20 + TIMESTAMP_LEN if tp.tstamp_ok else 20
-    return tp.mss_cache - (header_len - usual) if header_len > usual else tp.mss_cache
 
 
 def tcp_established_options(tp: TcpControl) -> bytes:
@@ -154,16 +153,15 @@ def sack_option_len(tp: TcpControl) -> i64:
 def tcp_syn_options(tp: TcpControl, flags: i64) -> bytes:
     """Options of our SYN, or of the SYN-ACK of a simultaneous open (tcp_syn_options).
 
-    Linux's order: MSS, SACK permitted, timestamps, window scale, Fast Open.
+    Linux's order: MSS, SACK permitted, timestamps, window scale, Fast Open. What the peer's SYN has left out is offered
+    all the same: who has not offered it himself does not take it (RFC 7323 2.2, 3.2).
     """
     offered = tp.net.sysctl
-    answering = flags & TCPHDR_ACK != 0
-    timestamps = tp.tstamp_ok if answering else offered.tcp_timestamps != 0
-    scaling = tp.wscale_ok if answering else offered.tcp_window_scaling != 0
-    sack = tp.sack_ok if answering else offered.tcp_sack != 0
-    wscale = tp.rcv_wscale if scaling else -1
+    timestamps = offered.tcp_timestamps != 0
+    sack = offered.tcp_sack != 0
+    wscale = tp.rcv_wscale if offered.tcp_window_scaling else -1
     options = wire.syn_options(tcp_advertise_mss(tp), wscale, sack, timestamps, tp.mstamp(), tp.ts_recent)
-    if tp.fastopen_cookie is None or answering:
+    if tp.fastopen_cookie is None or flags & TCPHDR_ACK:
         return options
     cookie = wire.fastopen_option(tp.fastopen_cookie, tp.fastopen_exp)
     if len(options) + len(cookie) > wire.TCP_MAX_OPTIONS:

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 from mypy_extensions import i64
 
-from ustack.sock import MSG_PEEK, MSG_TRUNC, RCV_SHUTDOWN, TCP_CLOSE, error
+from ustack.sock import MSG_OOB, MSG_PEEK, MSG_TRUNC, RCV_SHUTDOWN, TCP_CLOSE, error
 from ustack.tcp.control import TCP_URG_NOTYET, TCP_URG_READ, TCP_URG_VALID, TcpControl
 from ustack.tcp.notify import DATA_READY, tcp_wake
 from ustack.tcp.seq import after, before, distance
-from ustack.wire.tcp import TCPHDR_URG, TcpHeader
+from ustack.wire.tcp import TCPHDR_SYN, TCPHDR_URG, TcpHeader
 
 if TYPE_CHECKING:
     from ustack.packet import Packet
@@ -30,8 +30,8 @@ def tcp_urg(tp: TcpControl, packet: Packet, th: TcpHeader) -> None:
     if th.flags & TCPHDR_URG:
         tcp_check_urg(tp, th)
     if tp.urg_data == TCP_URG_NOTYET:
-        at = distance(th.seq, tp.urg_seq)
-        if at < th.end - th.payload:
+        at = distance(th.seq, tp.urg_seq) - (1 if th.flags & TCPHDR_SYN else 0)
+        if 0 <= at < th.end - th.payload:
             tp.urg_data = TCP_URG_VALID | packet.buf[th.payload + at]
             if not tp.dead:
                 tcp_wake(tp, DATA_READY)
@@ -86,6 +86,13 @@ def tcp_recv_urg(tp: TcpControl, length: i64, flags: i64) -> bytes:
     if tp.state == TCP_CLOSE or tp.shutdown & RCV_SHUTDOWN:
         return b""
     raise error(errno.EAGAIN)
+
+
+def urgent_flags(data: bytes, length: i64) -> i64:
+    """What recvmsg says of an urgent byte beside it: that it is one, and that there was no room for it."""
+    if data:
+        return MSG_OOB
+    return 0 if length > 0 else MSG_OOB | MSG_TRUNC
 
 
 def at_mark(tp: TcpControl) -> bool:

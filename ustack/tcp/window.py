@@ -100,15 +100,27 @@ def window_scale(space: i64) -> i64:
     return shift
 
 
+def tcp_settle_window_scale(tp: TcpControl) -> None:
+    """Our call is answered: without a scale of the peer's there is none of ours (RFC 7323 section 2.2)."""
+    if not tp.wscale_ok:
+        tp.rcv_wscale = 0
+        tp.window_clamp = min(tp.window_clamp, 65_535)
+
+
+def tcp_reserve_timestamps(tp: TcpControl) -> None:
+    """The handshake is done: what timestamps take of each segment is not text (the MSS option counted it in)."""
+    if tp.tstamp_ok:
+        tp.advmss -= TIMESTAMP_LEN
+
+
 def tcp_init_receive(tp: TcpControl) -> None:
-    """The handshake is done: the buffers and what is measured of the peer begin (tcp_init_buffer_space,
-    tcp_initialize_rcv_mss)."""
+    """The handshake is done: the buffers and what is measured of the peer begin (tcp_init_buffer_space)."""
     if not tp.sndbuf_locked:
         tcp_sndbuf_expand(tp)
     most = U16_MAX << tp.rcv_wscale
     tp.rcv_wnd = min(tp.rcv_wnd, most)
     tp.window_limit = min(tp.window_limit, most) if tp.window_limit else most
-    tp.rcv_mss = max(min(min(tp.advmss, tp.mss_cache), min(tp.rcv_wnd >> 1, TCP_MSS_DEFAULT)), TCP_MIN_MSS)
+    tcp_initialize_rcv_mss(tp)
     tp.rcvq_time = tp.net.now
     tp.rcvq_seq = tp.copied_seq
     full = tp.tcp_full_space()
@@ -118,6 +130,11 @@ def tcp_init_receive(tp: TcpControl) -> None:
     tp.window_clamp = clamp
     tp.rcv_ssthresh = min(tp.rcv_ssthresh, clamp)
     tp.rcvq_space = min(min(tp.rcv_ssthresh, tp.rcv_wnd), TCP_INIT_CWND * tp.advmss)
+
+
+def tcp_initialize_rcv_mss(tp: TcpControl) -> None:
+    """Guess the size of the peer's segments before there are any: small, so that the first ones are acknowledged."""
+    tp.rcv_mss = max(min(min(tp.advmss, tp.mss_cache), min(tp.rcv_wnd >> 1, TCP_MSS_DEFAULT)), TCP_MIN_MSS)
 
 
 def tcp_select_window(tp: TcpControl) -> i64:
@@ -252,9 +269,13 @@ def limit_clamp(tp: TcpControl, clamp: i64) -> i64:
 
 
 def tcp_follow_clamp(tp: TcpControl, value: i64) -> None:
-    """Move the window clamp to ``value``; what has been offered stays offered (__tcp_set_window_clamp)."""
+    """The buffer's size, or what it is worth, has changed: so does the window clamp, as far as it may."""
+    tcp_move_clamp(tp, max(limit_clamp(tp, value), WINDOW_CLAMP_MIN))
+
+
+def tcp_move_clamp(tp: TcpControl, clamp: i64) -> None:
+    """What has been offered stays offered (tcp_set_window_clamp)."""
     old = tp.window_clamp
-    clamp = max(limit_clamp(tp, value), WINDOW_CLAMP_MIN)
     tp.window_clamp = clamp
     if clamp < old:
         tp.rcv_ssthresh = min(tp.rcv_ssthresh, clamp)

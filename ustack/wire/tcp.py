@@ -222,19 +222,23 @@ def _take_cookie(found: TcpOptions, cookie: bytes, exp: bool) -> None:
 
 def find_signature(b: bytes, start: i64, end: i64) -> i64:
     """Which signature the options in ``b[start:end]`` carry: NO_SIGNATURE, SIGNATURE_MD5 (RFC 2385), SIGNATURE_AO
-    (RFC 5925); SIGNATURE_MALFORMED for one of a wrong length, cut short, or two of them (tcp_parse_auth_options)."""
+    (RFC 5925); SIGNATURE_MALFORMED for one of a wrong length, two of them, or any option of an impossible length where
+    there is still room for a digest (tcp_do_parse_auth_options).
+    """
     found: i64 = NO_SIGNATURE
     at = start
-    while at < end:
+    while end - at > TCPOLEN_AO_BASE:
         kind = i64(b[at])
+        if kind == TCPOPT_EOL:
+            return found
         size = _option_size(b, at, end)
-        if kind == TCPOPT_MD5SIG or kind == TCPOPT_AO:
+        if size == 0:
+            return SIGNATURE_MALFORMED if end - at >= TCPOLEN_MD5SIG else found
+        if kind == TCPOPT_AO or (kind == TCPOPT_MD5SIG and end - at >= TCPOLEN_MD5SIG):
             fits = size == TCPOLEN_MD5SIG if kind == TCPOPT_MD5SIG else size > TCPOLEN_AO_BASE
             if found != NO_SIGNATURE or not fits:
                 return SIGNATURE_MALFORMED
             found = SIGNATURE_MD5 if kind == TCPOPT_MD5SIG else SIGNATURE_AO
-        elif kind == TCPOPT_EOL or size == 0:
-            return found
         at += size
     return found
 
