@@ -109,7 +109,7 @@ def test_addresses_go_there_and_back() -> None:
 
 def test_every_difference_that_is_meant_has_its_line() -> None:
     """Nothing is let pass in the code that differences.md does not name, and the other way round."""
-    table = (HERE / "differences.md").read_text()
+    table = (HERE / "differences.md").read_text().partition("## TCP")[0]
     rows = re.findall(r"^\| ([a-z][a-z-]+) \| (.*?) \|", table, re.MULTILINE)
     assert len(rows) == table.count("\n| ") - 1
     for name, where in rows:
