@@ -117,6 +117,22 @@ def test_vagrant_that_is_not_to_be_had_is_done_without_unless_asked_for(tmp_path
     assert status == 1 and "so without Vagrant" in said and "there is no box" in said, said
 
 
+@pytest.mark.parametrize("status", [0, 1, 7])
+def test_its_status_is_the_tests_and_nothing_is_left_behind(status: int, tmp_path: Path) -> None:
+    for name in ("programs", "scratch", "boxes"):
+        (tmp_path / name).mkdir()
+    pretend(tmp_path / "programs", "id", "echo 0")
+    pretend(tmp_path / "programs", "dpkg-query", "echo install ok installed")
+    pretend(tmp_path / "programs", "sha256sum", "cat >/dev/null; echo 0123456789abcdef")
+    pretend(tmp_path / "programs", "unshare", f"echo the tests; exit {status}")
+    (tmp_path / "boxes" / "0123456789abcdef").mkdir()
+    (tmp_path / "boxes" / "0123456789abcdef" / "ustack.box").touch()
+    folders = {"TMPDIR": str(tmp_path / "scratch"), "USTACK_BOXES": str(tmp_path / "boxes")}
+    found, said = run("run-offline", "--qemu", path=tmp_path / "programs", **folders)
+    assert found == status and f"--- plain QEMU, status {status}, " in said, said
+    assert list((tmp_path / "scratch").iterdir()) == []
+
+
 # -- what they hold
 
 
