@@ -176,6 +176,18 @@ def test_a_syn_once_more_with_text_makes_a_socket_that_waits_for_a_better_ack() 
             assert c.in_state(State.ESTABLISHED) and c.sock.poll() == POLLOUT
 
 
+def test_an_icmp_error_about_the_syn_ack_does_not_concern_the_socket_made_of_it() -> None:
+    """tcp_create_openreq_child: snd_una is behind the SYN-ACK, which is the request's, even before ESTABLISHED."""
+    with syn_recv() as c:
+        c.inject("SA", b"xx", seq=0, ack=1)
+        c.expect("A", seq=1, ack=1)
+        c.mark()
+        c.icmp(ICMP_DEST_UNREACH, ICMP_HOST_UNREACH, seq=0)
+        c.silent()
+        c.counted(OutOfWindowIcmps=1, Icmp_InMsgs=1, Icmp_InDestUnreachs=1)
+        assert c.in_state(State.SYN_RECV)
+
+
 def test_a_listener_that_waits_for_data_waits_for_what_is_at_rcv_nxt_only() -> None:
     c = Peer()
     c.app_setsockopt(IPPROTO_TCP, TCP_DEFER_ACCEPT, 5)

@@ -136,8 +136,9 @@ def take_request(child: TcpControl, req: RequestSock, th: TcpHeader) -> None:
     child.dst_cache = req.dst
     child.iss = req.iss
     child.irs = req.irs
-    child.snd_una = req.iss
-    child.snd_nxt = child.write_seq = child.pushed_seq = child.snd_sml = (req.iss + 1) & 0xFFFF_FFFF
+    # the SYN-ACK was the request's: of the child's own nothing is in flight
+    child.snd_una = child.snd_nxt = child.write_seq = (req.iss + 1) & 0xFFFF_FFFF
+    child.pushed_seq = child.snd_sml = child.snd_nxt
     child.cwnd_usage_seq = child.rtt_seq = child.snd_nxt
     child.inet_opt = req.opt
     child.saved_syn = req.saved_syn
