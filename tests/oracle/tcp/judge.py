@@ -46,7 +46,7 @@ UNDONE: Final = frozenset(
 #: ns. A call of the kernel's that takes longer has waited, as close does with SO_LINGER.
 WAITED: Final = 100_000_000
 #: A difference that is one shows each time; one of the machine's clock does not.
-TRIES: Final = 4
+TRIES: Final = 6
 
 
 def differences(kernel: Seen, ours: Seen) -> list[str]:
