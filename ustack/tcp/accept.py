@@ -12,7 +12,7 @@ from ustack.drop import Reason
 from ustack.sock import TCP_LISTEN, error
 from ustack.tcp.congestion.cong import tcp_ca_openreq_child
 from ustack.tcp.connect import tcp_ca_dst_init
-from ustack.tcp.control import TFO_SERVER_ENABLE, TFO_SERVER_WO_SOCKOPT1, TIMESTAMP_LEN, TcpControl
+from ustack.tcp.control import TFO_SERVER_ENABLE, TFO_SERVER_WO_SOCKOPT1, TcpControl
 from ustack.tcp.ecn import INET_ECN_MASK, tcp_ecn_openreq_child
 from ustack.tcp.mss import tcp_sync_mss
 from ustack.tcp.notify import DATA_READY, tcp_wake
@@ -149,7 +149,7 @@ def take_request(child: TcpControl, req: RequestSock, th: TcpHeader) -> None:
     child.snd_wnd = child.max_window = th.window << req.snd_wscale
     child.sack_ok = req.sack_ok
     child.tstamp_ok = req.tstamp_ok
-    child.tcp_header_len = 20 + TIMESTAMP_LEN if req.tstamp_ok else 20
+    child.set_header_len(req.tstamp_ok)
     child.ts_recent = req.ts_recent
     child.ts_recent_stamp = req.tables.net.now
     child.tsoffset = req.tsoffset

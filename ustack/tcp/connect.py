@@ -18,7 +18,6 @@ from ustack.tcp.control import (
     TCP_INFINITE_SSTHRESH,
     TCP_MSS_DEFAULT,
     TCP_TIMEOUT_FALLBACK,
-    TIMESTAMP_LEN,
     TcpControl,
 )
 from ustack.tcp.ecn import tcp_ecn_send_syn
@@ -127,7 +126,7 @@ def tcp_connect_init(tp: TcpControl, dst: Dst) -> None:
     # RFC 9293 MUST-15: 536 if the peer names no MSS, or what the user says that it takes
     tp.mss_clamp = tp.user_mss or TCP_MSS_DEFAULT
     tp.tstamp_ok = False
-    tp.tcp_header_len = 20 + TIMESTAMP_LEN if sysctl.tcp_timestamps else 20
+    tp.set_header_len(sysctl.tcp_timestamps != 0)
     tp.max_window = 0
     tp.retransmits = 0
     tcp_mtup_init(tp)

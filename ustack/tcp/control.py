@@ -445,6 +445,10 @@ class TcpControl(Sock):
         """Buffer that a window of so many bytes takes."""
         return (window << 8) // self.scaling_ratio
 
+    def set_header_len(self, stamped: bool) -> None:
+        """What the header of every segment takes, ``stamped`` if timestamps are in it."""
+        self.tcp_header_len = 20 + TIMESTAMP_LEN if stamped else 20
+
     def in_slow_start(self) -> bool:
         return self.snd_cwnd < self.snd_ssthresh
 

@@ -12,7 +12,7 @@ from mypy_extensions import i64
 
 from ustack.tcp.control import TCP_PAWS_24DAYS
 from ustack.tcp.reply import send_bare
-from ustack.tcp.seq import after, before, distance
+from ustack.tcp.seq import after, before, signed_distance
 from ustack.timer import NSEC_PER_MSEC, NSEC_PER_SEC, Timer
 from ustack.trace.points import Point
 from ustack.wire import tcp as wire
@@ -115,7 +115,7 @@ def tcp_paws_reject(mini: MiniSock, options: wire.TcpOptions, rst: bool) -> bool
     A TS.Recent of 0 says nothing: there are hosts whose SYN has it. RST: "their cleanup function should take
     precedence over timestamps", after a while (TCP_PAWS_MSL).
     """
-    if not 0 < distance(options.tsval, mini.ts_recent) < 0x8000_0000 or mini.ts_recent == 0:
+    if signed_distance(options.tsval, mini.ts_recent) <= 0 or mini.ts_recent == 0:
         return False
     age = mini.tables.net.now - mini.ts_recent_stamp
     return age < (TCP_PAWS_MSL if rst else TCP_PAWS_24DAYS)

@@ -10,7 +10,7 @@ from mypy_extensions import i64
 from ustack.drop import Reason
 from ustack.tcp.ack import tcp_may_update_window
 from ustack.tcp.control import TCP_PAWS_24DAYS, TCP_PAWS_WINDOW, TcpControl
-from ustack.tcp.seq import before, distance
+from ustack.tcp.seq import before, distance, signed_distance
 from ustack.timer import NSEC_PER_SEC
 from ustack.wire.tcp import TCPHDR_ACK, TCPHDR_FIN, TCPHDR_SYN, TcpHeader
 
@@ -31,7 +31,7 @@ def tcp_paws_discard(tp: TcpControl, th: TcpHeader) -> Reason | None:
 
 def tcp_paws_check(tp: TcpControl, forgiven: i64) -> bool:
     """False for a timestamp that is more than ``forgiven`` ticks older than a TS.Recent that means something."""
-    if not forgiven < distance(tp.rcv_tsval, tp.ts_recent) < 0x8000_0000:
+    if signed_distance(tp.rcv_tsval, tp.ts_recent) <= forgiven:
         return True
     return tp.ts_recent == 0 or tp.net.now - tp.ts_recent_stamp >= TCP_PAWS_24DAYS
 

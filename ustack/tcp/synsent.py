@@ -13,7 +13,6 @@ from ustack.tcp.control import (
     ICSK_TIME_RETRANS,
     TCP_MAX_QUICKACKS,
     TCP_PAWS_24DAYS,
-    TIMESTAMP_LEN,
     TcpControl,
 )
 from ustack.tcp.ecn import tcp_ecn_rcv_syn, tcp_ecn_rcv_synack, tcp_ecn_send_synack
@@ -123,7 +122,7 @@ def synsent_options(tp: TcpControl, options: wire.TcpOptions, th: TcpHeader) -> 
 
 def synsent_sizes(tp: TcpControl) -> None:
     """Segments have no room for timestamps any more if the peer does not want them."""
-    tp.tcp_header_len = 20 + TIMESTAMP_LEN if tp.tstamp_ok else 20
+    tp.set_header_len(tp.tstamp_ok)
     tcp_sync_mss(tp, tp.pmtu)
     tcp_initialize_rcv_mss(tp)
 
