@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Final
 
 from tests.oracle.tcp.opened import opened, terms
 from tests.oracle.tcp.script import NXT, OUT, RCV, UNA, Call, Icmp, Pause, Script, Segment
-from tests.oracle.tcp.side import PEER_PORT
-from tests.tcp.host import PEER
+from tests.tcp.host import PEER, PEER_PORT
+from ustack.inet.socket import SHUT_RD, SHUT_RDWR, SHUT_WR
 from ustack.wire.ipv4 import str_to_addr
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from tests.oracle.tcp.script import Ref, Step, Terms
 
 TCP_LINGER2: Final = socket.TCP_LINGER2
-SHUT_RD, SHUT_WR, SHUT_RDWR = 0, 1, 2
 
 #: Settings of the theme, each now and then.
 SYSCTLS: Final = (

@@ -12,11 +12,12 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from tests.oracle.tcp.script import SYSCTLS
-from tests.oracle.tcp.side import TCP_INFO, Side
+from tests.oracle.tcp.side import Side
 from tests.tcp.host import PEER, PEER_MAC, STACK, STACK_MAC
 from ustack.io.host import Host, Namespace, write_sysctl
 from ustack.io.tap import Tap
 from ustack.tcp.info import unpack_info
+from ustack.tcp.options import TCP_INFO
 from ustack.wire.ethernet import mac_to_str
 
 if TYPE_CHECKING:

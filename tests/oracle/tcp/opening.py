@@ -8,8 +8,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from tests.oracle.tcp.script import ISS, NXT, OUT, RCV, Call, Icmp, Pause, Script, Segment, Terms
-from tests.tcp.host import PEER, STACK
+from tests.tcp.host import PEER, PEER_PORT, STACK
+from ustack.inet.options import SO_ERROR, SOL_SOCKET
+from ustack.sock import MSG_ERRQUEUE, MSG_FASTOPEN
 from ustack.tcp.fastopen import key_from_text, tcp_fastopen_cookie
+from ustack.tcp.options import TCP_DEFER_ACCEPT, TCP_FASTOPEN, TCP_FASTOPEN_CONNECT, TCP_FASTOPEN_NO_COOKIE, TCP_MAXSEG
 from ustack.wire.ipv4 import IPPROTO_TCP, str_to_addr
 
 if TYPE_CHECKING:
@@ -18,16 +21,6 @@ if TYPE_CHECKING:
 
     from tests.oracle.tcp.script import Ref, Step
 
-SOL_SOCKET: Final = 1
-SO_ERROR: Final = 4
-TCP_MAXSEG: Final = 2
-TCP_DEFER_ACCEPT: Final = 9
-TCP_FASTOPEN: Final = 23
-TCP_FASTOPEN_CONNECT: Final = 30
-TCP_FASTOPEN_NO_COOKIE: Final = 34
-MSG_ERRQUEUE: Final = 0x2000
-MSG_FASTOPEN: Final = 0x2000_0000
-PEER_PORT: Final = 40_000
 
 KEY: Final = "01020304-05060708-090a0b0c-0d0e0f10"
 COOKIE: Final = tcp_fastopen_cookie(key_from_text(KEY) or b"", str_to_addr(PEER), str_to_addr(STACK))

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from tests.oracle.tcp.opened import opened, terms
 from tests.oracle.tcp.script import Call, Pause, Script, Segment
+from tests.tcp import host
+from ustack.sock import MSG_FASTOPEN
+from ustack.wire.ipv4 import str_to_addr
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -132,14 +135,13 @@ WIRE: Final[tuple[Values, ...]] = (
     (SOCKET, 5, (0, 1)),
 )
 
-STACK: Final = 0xC000_0202
+STACK: Final = str_to_addr(host.STACK)
 ADDRS: Final = (STACK, 0, 0x7F00_0001, 0xC633_6407, 0xE000_0001, 0xFFFF_FFFF, 0xC000_02FF)
 PORTS: Final = (0, 80, 81, 1023, 40_000)
-PEER: Final = 0xC000_0201
-PEER_PORT: Final = 40_000
+PEER: Final = str_to_addr(host.PEER)
 WHERE: Final = (
-    (PEER, PEER_PORT),
-    (PEER, PEER_PORT),
+    (PEER, host.PEER_PORT),
+    (PEER, host.PEER_PORT),
     (PEER, 0),
     (0, 9),
     (STACK, 9),
@@ -151,7 +153,6 @@ WHERE: Final = (
 #: MSG_*: OOB, PEEK, DONTROUTE, CTRUNC, PROBE, TRUNC, DONTWAIT, EOR, WAITALL, FIN, SYN, CONFIRM, RST, ERRQUEUE,
 #: NOSIGNAL, MORE, and of the others ZEROCOPY.
 FLAGS: Final = (0, 0, *(1 << n for n in range(16)), 0x400_0000)
-MSG_FASTOPEN: Final = 0x2000_0000
 IOCTLS: Final = (0x541B, 0x5411, 0x894B, 0x8905, 0x1234)
 SIZES: Final = (0, 1, 2, 10, 100, 536, 1000, 1460, 2000)
 

@@ -6,9 +6,10 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from tests.oracle.tcp.script import SYSCTLS
-from tests.oracle.tcp.side import PEER_PORT, TCP_CM_INQ, TCP_INFO, Side
-from tests.tcp.host import Host
+from tests.oracle.tcp.side import TCP_CM_INQ, Side
+from tests.tcp.host import PEER_PORT, Host
 from ustack.tcp.info import unpack_info
+from ustack.tcp.options import TCP_INFO
 from ustack.wire.ipv4 import IPPROTO_TCP
 
 if TYPE_CHECKING:

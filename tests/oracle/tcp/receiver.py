@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from tests.oracle.tcp.opened import opened, terms
 from tests.oracle.tcp.script import ISS, OUT, RCV, UNA, Burst, Call, Pause, Script, Segment
+from ustack.inet.options import SO_OOBINLINE, SO_RCVBUF, SO_RCVLOWAT, SOL_SOCKET
 from ustack.sock import MSG_DONTWAIT, MSG_OOB, MSG_PEEK, MSG_TRUNC, MSG_WAITALL, SIOCATMARK, SIOCINQ, SIOCOUTQ
 from ustack.tcp.options import TCP_INQ, TCP_QUICKACK
 from ustack.wire.ipv4 import IPPROTO_TCP
@@ -16,10 +17,6 @@ if TYPE_CHECKING:
 
     from tests.oracle.tcp.script import Step, Terms
 
-SOL_SOCKET: Final = 1
-SO_RCVBUF: Final = 8
-SO_OOBINLINE: Final = 10
-SO_RCVLOWAT: Final = 18
 #: Longest text that a packet of 1500 bytes holds beside timestamps.
 LONGEST: Final = 1448
 #: A stream is not longer: the first window holds it all.

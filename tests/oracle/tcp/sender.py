@@ -7,6 +7,10 @@ from typing import TYPE_CHECKING, Final
 
 from tests.oracle.tcp.opened import opened, terms
 from tests.oracle.tcp.script import ISS, NXT, OUT, UNA, Call, Icmp, Pause, Script, Segment
+from ustack.inet.options import SO_SNDBUF, SOL_SOCKET
+from ustack.sock import MSG_EOR, MSG_MORE, SIOCOUTQ, SIOCOUTQNSD
+from ustack.tcp.options import IPPROTO_TCP, TCP_CONGESTION, TCP_CORK, TCP_NODELAY, TCP_NOTSENT_LOWAT
+from ustack.wire.icmp import ICMP_DEST_UNREACH, ICMP_FRAG_NEEDED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -14,19 +18,6 @@ if TYPE_CHECKING:
 
     from tests.oracle.tcp.script import Ref, Step, Terms
 
-SOL_SOCKET: Final = 1
-SO_SNDBUF: Final = 7
-IPPROTO_TCP: Final = 6
-TCP_NODELAY: Final = 1
-TCP_CORK: Final = 3
-TCP_CONGESTION: Final = 13
-TCP_NOTSENT_LOWAT: Final = 25
-MSG_EOR: Final = 0x80
-MSG_MORE: Final = 0x8000
-SIOCOUTQ: Final = 0x5411
-SIOCOUTQNSD: Final = 0x894B
-DEST_UNREACH: Final = 3
-FRAG_NEEDED: Final = 4
 
 #: Each as often as it stands here.
 SYSCTLS: Final = (
@@ -297,7 +288,7 @@ class Writer:
         self.add(Call("send", (self.bytes(),)))
         mtu = random.choice((1499, 1400, 1000, 1000, 600, 576, 552, 500, 68, 0))
         seq = random.choice(((UNA, 0), (UNA, 0), (UNA, self.mss), (OUT, 0), (UNA, -1), (OUT, -1)))
-        self.add(Icmp(DEST_UNREACH, FRAG_NEEDED, mtu, seq))
+        self.add(Icmp(ICMP_DEST_UNREACH, ICMP_FRAG_NEEDED, mtu, seq))
         for _ in range(random.randrange(3)):
             self.add(Pause(4), Segment("A", ack=(UNA, random.choice((0, 1, 500, 1000, self.mss, 2 * self.mss)))))
         self.add(Pause(4), Segment("A"), Call("send", (self.bytes(),)), Pause(5), Segment("A"))

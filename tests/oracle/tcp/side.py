@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any, Final
 from librt.strings import BytesWriter
 
 from tests.oracle.tcp.script import EDGE, ISS, NXT, OUT, RCV, UNA, Burst, Call, Icmp, Pause, Seen, Segment
-from tests.tcp.host import M32, PEER, PEER_MAC, SERVER_PORT, STACK, STACK_MAC, flag_bits
+from tests.tcp.host import M32, PEER, PEER_MAC, PEER_PORT, SERVER_PORT, STACK, STACK_MAC, flag_bits
+from ustack.inet.options import SO_COOKIE, SO_MEMINFO, SO_REUSEADDR, SOL_SOCKET
 from ustack.inet.sockaddr import sockaddr_in
 from ustack.sock import MSG_TRUNC
+from ustack.tcp.options import TCP_INFO, TCP_TIMESTAMP
 from ustack.wire import ethernet, icmp, ipv4, tcp
 from ustack.wire.checksum import csum_fold, csum_partial, csum_tcpudp_nofold
 from ustack.wire.ethernet import ETH_HLEN, ETH_P_IP
@@ -28,13 +30,6 @@ if TYPE_CHECKING:
     from ustack.inet.sockaddr import SocketAddress
 
 LETTERS: Final = "FSRPAUEC"
-PEER_PORT: Final = 40_000
-SOL_SOCKET: Final = 1
-SO_REUSEADDR: Final = 2
-SO_MEMINFO: Final = 55
-SO_COOKIE: Final = 57
-TCP_INFO: Final = 11
-TCP_TIMESTAMP: Final = 24
 TCP_CM_INQ: Final = 36
 #: Options whose value is each stack's own.
 OWN: Final = {
