@@ -19,6 +19,18 @@ def slow(c: Peer) -> Peer:
     return c
 
 
+def stuck() -> Peer:
+    """Text waits for its reader, and the right edge of the window stays where it is."""
+    c = Peer()
+    c.app_setsockopt(SOL_SOCKET, SO_RCVBUF, 20_000)
+    slow(established(peer=c))
+    while not c.out:
+        c.inject("A", data(MSS))
+    c.out.clear()
+    c.tp.rcv_ssthresh = 8 * MSS  # less than has been promised
+    return c
+
+
 def data(length: int) -> bytes:
     return bytes(length)
 
@@ -196,14 +208,7 @@ def test_the_window_is_acknowledged_when_a_batch_is_read_while_it_is_received() 
 def test_a_window_that_cannot_follow_leaves_the_ack_to_the_reader() -> None:
     """__tcp_ack_snd_check: more than a full segment is acknowledged at once only if the right edge advances; else
     tcp_cleanup_rbuf says it, when the user has made room."""
-    c = Peer()
-    c.app_setsockopt(SOL_SOCKET, SO_RCVBUF, 20_000)
-    with established(peer=c):
-        slow(c)
-        while not c.out:
-            c.inject("A", data(MSS))
-        c.out.clear()
-        c.tp.rcv_ssthresh = 8 * MSS  # less than has been promised: the right edge stays
+    with stuck() as c:
         c.mark()
         c.inject("A", data(MSS))
         c.inject("A", data(MSS))
@@ -214,14 +219,7 @@ def test_a_window_that_cannot_follow_leaves_the_ack_to_the_reader() -> None:
 
 def test_a_reader_who_only_looks_has_the_ack_sent_too() -> None:
     """tcp_recvmsg ends with tcp_cleanup_rbuf, with MSG_PEEK too."""
-    c = Peer()
-    c.app_setsockopt(SOL_SOCKET, SO_RCVBUF, 20_000)
-    with established(peer=c):
-        slow(c)
-        while not c.out:
-            c.inject("A", data(MSS))
-        c.out.clear()
-        c.tp.rcv_ssthresh = 8 * MSS
+    with stuck() as c:
         c.inject("A", data(MSS))
         c.inject("A", data(MSS))
         c.silent()

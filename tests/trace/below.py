@@ -21,6 +21,19 @@ OURS = "192.0.2.1"
 PEER = "192.0.2.2"
 FAR = "198.51.100.9"
 SEC = 1_000_000_000
+#: The points of a packet of ours on its way down, to the driver.
+OUT = [
+    "IP_LOCAL_OUT",
+    "IP_OUTPUT",
+    "IP_FINISH_OUTPUT",
+    "IP_FINISH_OUTPUT2",
+    "NEIGH_HH_OUTPUT",
+    "DEV_QUEUE_XMIT",
+    "VALIDATE_XMIT_SKB",
+    "DEV_XMIT_SKB",
+    "DEV_HARD_START_XMIT",
+    "E1000_XMIT_FRAME",
+]
 
 
 class Target:

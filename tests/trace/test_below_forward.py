@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.harness import SEC, readable
 from tests.harness import udp as bound
 from tests.test_router import routed
-from tests.trace.below import FAR, OURS, PEER, Target, echo, ip, names, udp
+from tests.trace.below import FAR, OURS, OUT, PEER, Target, echo, ip, names, udp
 from tests.trace.watch import Watch, decision, step
 from ustack.routing.fib_rules import FibRuleConfig
 from ustack.routing.fib_types import FibConfig, NexthopConfig
@@ -27,15 +27,7 @@ WAY = [
     "IP_FORWARD",
     "IP_DECREASE_TTL",
     "IP_FORWARD_FINISH",
-    "IP_OUTPUT",
-    "IP_FINISH_OUTPUT",
-    "IP_FINISH_OUTPUT2",
-    "NEIGH_HH_OUTPUT",
-    "DEV_QUEUE_XMIT",
-    "VALIDATE_XMIT_SKB",
-    "DEV_XMIT_SKB",
-    "DEV_HARD_START_XMIT",
-    "E1000_XMIT_FRAME",
+    *OUT[1:],
 ]
 
 

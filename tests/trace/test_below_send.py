@@ -6,26 +6,13 @@ import pytest
 
 from tests.harness import Pair, code_of, connection, readable
 from tests.harness import udp as bound
-from tests.trace.below import OURS, PEER, SEC, Target, names
+from tests.trace.below import OURS, OUT, PEER, SEC, Target, names
 from tests.trace.watch import Watch, decision, functions, in_order, step
 from ustack.device.e1000 import NO_OFFLOAD
 from ustack.inet.ip_sockglue import IP_MTU_DISCOVER, IP_MULTICAST_TTL
 from ustack.inet.options import SO_BROADCAST, SOL_IP, SOL_SOCKET
 from ustack.trace.journey import DELIVERED, DROPPED, ON_ITS_WAY, SENT
 from ustack.trace.points import Point
-
-OUT = [
-    "IP_LOCAL_OUT",
-    "IP_OUTPUT",
-    "IP_FINISH_OUTPUT",
-    "IP_FINISH_OUTPUT2",
-    "NEIGH_HH_OUTPUT",
-    "DEV_QUEUE_XMIT",
-    "VALIDATE_XMIT_SKB",
-    "DEV_XMIT_SKB",
-    "DEV_HARD_START_XMIT",
-    "E1000_XMIT_FRAME",
-]
 
 
 def from_ip_on(journey_names: list[str]) -> list[str]:
